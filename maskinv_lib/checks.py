@@ -1,9 +1,8 @@
 """Checks on what people type: one clear error that names the thing, its value and what is allowed."""
 
 import difflib
-import math
 from collections.abc import Iterable
-from numbers import Real
+from numbers import Integral, Real
 
 
 def choose(what: str, value: object, known: Iterable[str]) -> str:
@@ -17,15 +16,10 @@ def choose(what: str, value: object, known: Iterable[str]) -> str:
 
 
 def whole_number(what: str, value: object, minimum: int = 0) -> int:
-    """Return ``value`` as an int.
-
-    A float that is whole (papermill hands ``1e3`` over as ``1000.0``) counts as that number; a bool, a text, NaN,
-    a fraction or a number below ``minimum`` raises ValueError.
-    """
-    ok = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-    if not ok or value != int(value) or value < minimum or value >= 2**53:
+    """Return ``value`` as an int; a float (even 1000.0), bool, text or a number below ``minimum`` raises ValueError."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or not minimum <= value < 2**53:
         kind = type(value).__name__
-        raise ValueError(f"{what} must be a whole number from {minimum} up, not {value!r} ({kind}).")
+        raise ValueError(f"{what} must be a whole number from {minimum} up, such as 3, not {value!r} ({kind}).")
     return int(value)
 
 

@@ -80,7 +80,9 @@ def only_process(path: Path, what: str, wait: bool = False) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             holder = file.read().strip() or "unknown"
-            message = f"{what} is in use by process {holder} (lock {path}). Wait for it to end, or stop it: kill {holder}"
+            message = (
+                f"{what} is in use by process {holder} (lock {path}). Wait for it to end, or stop it: kill {holder}"
+            )
             raise RuntimeError(message) from None
         file.truncate(0)
         file.write(f"{os.getpid()}\n")

@@ -1,0 +1,42 @@
+# `make help` lists what can be made. Every target creates or refreshes .venv first where it needs it.
+PYTHON ?= python3
+PROFILE ?= laptop
+SEEDS ?=
+STAGE ?=
+CORES ?= 2
+
+PYTHON_IN_VENV := .venv/bin/python
+STUDY_OPTIONS = --profile $(PROFILE) $(if $(SEEDS),--seeds $(SEEDS)) --cores $(CORES)
+
+.PHONY: help study test lab publish restore lint
+.DEFAULT_GOAL := help
+
+help: ## List the targets.
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@echo "Variables: PROFILE=laptop|smoke|gpu, SEEDS=5 (laptop: 1), STAGE=maskinv-lg (publish, restore), CORES=2"
+
+.venv/ready: pyproject.toml constraints.txt
+	@echo "Setting up .venv (once; about a minute and 1.5 GB) ..."
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	@"$(PYTHON)" -m venv .venv
+	@"$(PYTHON_IN_VENV)" -m pip install --quiet --disable-pip-version-check -c constraints.txt "$$(grep '^torch==' constraints.txt)"
+	@"$(PYTHON_IN_VENV)" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+study: .venv/ready ## Run the ladder on rendered faces: PROFILE, SEEDS.
+	@"$(PYTHON_IN_VENV)" -m maskinv_lib study $(STUDY_OPTIONS)
+
+test: .venv/ready ## Run all tests.
+	@"$(PYTHON_IN_VENV)" -m pytest
+
+lab: .venv/ready ## Open the notebooks in JupyterLab.
+	@"$(PYTHON_IN_VENV)" -m jupyterlab notebooks
+
+publish: .venv/ready ## Copy a finished study, or one STAGE, from runs/ to results/.
+	@"$(PYTHON_IN_VENV)" -m maskinv_lib publish --profile $(PROFILE) $(if $(STAGE),--stage $(STAGE))
+
+restore: .venv/ready ## Put published stages back into runs/ where their key still matches.
+	@"$(PYTHON_IN_VENV)" -m maskinv_lib restore --profile $(PROFILE) $(if $(STAGE),--stage $(STAGE))
+
+lint: .venv/ready ## Check style.
+	@"$(PYTHON_IN_VENV)" -m ruff check . && "$(PYTHON_IN_VENV)" -m ruff format --check .

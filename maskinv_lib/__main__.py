@@ -1,0 +1,112 @@
+"""The command line: ``python -m maskinv_lib study --profile laptop``; ``--help`` lists the rest."""
+
+import argparse
+import ast
+import os
+import sys
+import time
+from pathlib import Path
+
+from maskinv_lib import running, study
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; an error is one message on standard error and exit code 2."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options) or 0
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Stopped. The same command again continues where this one stopped.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m maskinv_lib", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    def command(name: str, function: object, text: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text)
+        made.set_defaults(command=function)
+        return made
+
+    def profile_of(made: argparse.ArgumentParser) -> None:
+        made.add_argument("--profile", default="laptop", help="smoke, laptop or gpu")
+
+    made = command("study", _study, "Run the whole study of a profile through the workflow.")
+    profile_of(made)
+    made.add_argument("--seeds", type=_literal, help="number of seeds, from 0 (default: the profile's)")
+    made.add_argument("--cores", type=int, help="processor cores to use (default: all)")
+
+    made = command("faces", _faces, "Render the faces of a profile into the cache.")
+    profile_of(made)
+    made.add_argument("--threads", type=int, help="threads to render with (default: all cores)")
+
+    made = command("notebook", _notebook, "Execute one notebook; its copy appears only if every cell ran.")
+    made.add_argument("notebook", type=Path)
+    made.add_argument("output", type=Path)
+    made.add_argument("--failed", type=Path, required=True, help="where a copy with an error is left")
+    made.add_argument("--threads", type=int, default=1)
+    made.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+
+    for name, function, text in (
+        ("publish", _publish, "Copy a finished study, or one finished stage, from runs/ to results/."),
+        ("restore", _restore, "Put published stages back into runs/ as finished where their key still matches."),
+    ):
+        made = command(name, function, text)
+        profile_of(made)
+        made.add_argument("--stage", help="one stage instead of the whole study")
+    return parser
+
+
+def _literal(text: str) -> object:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _study(options: argparse.Namespace) -> int:
+    profile, seeds = study.open_profile(profile=options.profile, seeds=options.seeds)
+    return running.run_study(profile, seeds, options.cores)
+
+
+def _faces(options: argparse.Namespace) -> None:
+    import torch
+
+    from maskinv_lib import files, pipeline
+
+    profile = study.get_profile(options.profile)
+    torch.set_num_threads(options.threads or len(os.sched_getaffinity(0)))
+    folder, started = study.runs() / profile.name, time.time()
+    running.event(folder, "render faces", "start")
+    sets = {split: pipeline.faces_of(profile, split) for split in ("train", "validation", "test")}
+    seconds = time.time() - started
+    facts = {split: {"faces": len(faces), "source": faces.source} for split, faces in sets.items()}
+    files.write_json(folder / "faces.json", {"sets": facts, "seconds": round(seconds, 1)})
+    running.event(folder, "render faces", "end", seconds=seconds)
+
+
+def _notebook(options: argparse.Namespace) -> int:
+    parameters = {name: _literal(value) for name, value in options.parameters}
+    return running.notebook_job(
+        options.notebook, options.output, parameters, failed=options.failed, threads=options.threads
+    )
+
+
+def _publish(options: argparse.Namespace) -> None:
+    from maskinv_lib import publishing
+
+    publishing.publish(study.get_profile(options.profile), options.stage)
+
+
+def _restore(options: argparse.Namespace) -> None:
+    from maskinv_lib import publishing
+
+    publishing.restore(study.get_profile(options.profile), options.stage)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,142 @@
+"""Networks: faces in, embeddings out. Each network knows how its weights want their pixels and sees to it itself."""
+
+import importlib
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from maskinv_lib import checks, randomness
+from maskinv_lib.faces import SIZE
+
+EXPECTED = f"uint8 [B, 3, {SIZE}, {SIZE}] RGB in 0..255, or the same shape as float in [-1, 1]"
+"""What every network accepts, in words."""
+
+NETWORKS = {
+    "iresnet18": "iresnet.iresnet18",
+    "iresnet34": "iresnet.iresnet34",
+    "iresnet50": "iresnet.iresnet50",
+    "iresnet100": "iresnet.iresnet100",
+    "compact": "iresnet.compact",
+}
+"""Registered names and the function, ``module.function`` below this package, that makes the network."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputContract:
+    """How weights want their pixels: a pixel x in 0..255 enters the network as (x - mean) / scale.
+
+    The caller hands over uint8, or floats in [-1, 1]; both mean the same picture. Pixel scaling belongs to the
+    weights, so nobody outside the network scales.
+    """
+
+    name: str
+    mean: float
+    scale: float
+
+    def scaled(self, images: Tensor) -> Tensor:
+        """Return float32 [B, 3, 112, 112] in the network's scaling, or raise ValueError: expected this, came that.
+
+        uint8 costs no look at the values (a GPU is not waited for). Floats are refused if a value is NaN or beyond
+        [-1.01, 1.01], and if none is negative: such a batch is almost surely in [0, 1].
+        """
+        check_shape(images)
+        if images.dtype == torch.uint8:
+            return (images.to(torch.float32) - self.mean) / self.scale
+        _check_values(images)
+        gain, offset = 127.5 / self.scale, (127.5 - self.mean) / self.scale
+        pixels = images.to(torch.float32)
+        return pixels if (gain, offset) == (1.0, 0.0) else pixels * gain + offset
+
+
+MINUS_ONE_TO_ONE = InputContract(name="minus one to one", mean=127.5, scale=127.5)
+"""The contract of InsightFace, ElasticFace and MaskInv weights."""
+
+
+def check_shape(images: Tensor) -> None:
+    """Raise ValueError, what was expected and what came, unless images are uint8 or float [B, 3, 112, 112], B > 0."""
+    if not isinstance(images, Tensor):
+        raise ValueError(f"A network expects a tensor, {EXPECTED}; it got {type(images).__name__}.")
+    shape = tuple(images.shape)
+    if not (images.dtype == torch.uint8 or images.dtype.is_floating_point):
+        raise _refusal(images, "Hand the pixels over as uint8.")
+    if len(shape) == 3:
+        raise _refusal(images, "The batch axis is missing: images[None].")
+    if len(shape) == 4 and shape[3] == 3 and shape[1] != 3:
+        raise _refusal(images, "The channels stand last: images.permute(0, 3, 1, 2).")
+    if len(shape) != 4 or shape[1] != 3:
+        raise _refusal(images, "A face has three channels, on axis 1.")
+    if shape[2:] != (SIZE, SIZE):
+        raise _refusal(images, "Align the faces anew by their landmarks; resizing would move the features.")
+    if shape[0] == 0:
+        raise _refusal(images, "The batch is empty.")
+
+
+def _check_values(images: Tensor) -> None:
+    low, high = torch.stack(torch.aminmax(images.detach())).tolist()
+    if math.isnan(low):
+        raise _refusal(images, "It holds NaN.")
+    found = f"Its values run from {low:.4g} to {high:.4g}"
+    if low < -1.01 or high > 1.01:
+        raise _refusal(images, f"{found}; if they are 0..255, hand them over as uint8.")
+    if low >= 0:
+        raise _refusal(images, f"{found}, none negative, which looks like [0, 1]: use 2 * x - 1.")
+
+
+def _refusal(images: Tensor, hint: str) -> ValueError:
+    return ValueError(f"A network expects {EXPECTED}; it got {images.dtype} {list(images.shape)}. {hint}")
+
+
+class Network(nn.Module):
+    """A face network: ``network(images)`` gives raw embeddings, float32 [B, embedding_size], not normalised.
+
+    ``name`` is its registered name; ``contract`` is applied at its own door. Subclasses write ``embed``.
+    """
+
+    def __init__(self, *, name: str, embedding_size: int, contract: InputContract) -> None:
+        super().__init__()
+        self.name = name
+        self.embedding_size = checks.whole_number("embedding_size", embedding_size, minimum=1)
+        self.contract = contract
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Embed faces: uint8 RGB or float in [-1, 1], [B, 3, 112, 112]; other input raises ValueError."""
+        return self.embed(self.contract.scaled(images))
+
+    def embed(self, pixels: Tensor) -> Tensor:
+        """Embed pixels that already follow the contract, float32 [B, 3, 112, 112]."""
+        raise NotImplementedError
+
+
+def build_network(name: str, embedding_size: int | None = None, seed: int = 0) -> Network:
+    """Make the registered network ``name`` with fresh weights on the CPU, a pure function of its arguments.
+
+    embedding_size: None takes the network's usual one (iResNet 512, compact 128). The global random state is neither
+    read nor moved. An unknown name raises ValueError with the nearest known one.
+    """
+    network = outline(name, embedding_size).to_empty(device="cpu")
+    _initialise(network, checks.whole_number("seed", seed))
+    return network
+
+
+def outline(name: str, embedding_size: int | None = None) -> Network:
+    """Make the registered network on the meta device: names and shapes of its tensors, no memory, no values."""
+    module, function = NETWORKS[checks.choose("network", name, NETWORKS)].split(".")
+    make = getattr(importlib.import_module(f"{__name__}.{module}"), function)
+    with torch.device("meta"):
+        return make() if embedding_size is None else make(embedding_size=embedding_size)
+
+
+def _initialise(network: Network, seed: int) -> None:
+    """Convolutions normal with deviation 0.1 as published, fc uniform as torch does, the rest at its neutral value."""
+    generator = torch.Generator().manual_seed(int(randomness.key(seed, "network weights")))
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.normal_(module.weight, std=0.1, generator=generator)
+        elif isinstance(module, nn.Linear):
+            bound = module.in_features**-0.5
+            nn.init.uniform_(module.weight, -bound, bound, generator=generator)
+            nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+        elif hasattr(module, "reset_parameters"):
+            module.reset_parameters()

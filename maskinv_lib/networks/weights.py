@@ -1,0 +1,144 @@
+"""Networks on disk: safetensors with everything needed to use them, read strictly, never a pickle."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from maskinv_lib import checks, files
+from maskinv_lib.networks import NETWORKS, InputContract, Network, outline
+
+OWN = ("network", "embedding_size", "input_contract")
+"""Metadata that a network's file always carries; the caller may add others."""
+
+CHECKSUM = "tensors_sha256"
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict | None = None) -> None:
+    """Write named tensors and JSON-serialisable metadata to a safetensors file, whole or not at all."""
+    tensors = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
+    }
+    texts = {name: json.dumps(value, allow_nan=False) for name, value in (metadata or {}).items()}
+    with files.whole_file(path) as temporary:
+        save_file(tensors, temporary, metadata=texts | {CHECKSUM: json.dumps(_checksum(tensors))})
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
+    """Read what ``write_tensors`` wrote: (tensors on the CPU, metadata).
+
+    A missing file raises FileNotFoundError; a half-written or damaged one ValueError. Both name the file. A checksum
+    over the tensors, which safetensors itself lacks, finds changed bytes too; files without one are read as they are.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            metadata = {name: _value(text) for name, text in (file.metadata() or {}).items()}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is half-written or damaged ({error}). Delete it and write it anew.") from None
+    if metadata.pop(CHECKSUM, None) not in (None, _checksum(tensors)):
+        raise ValueError(f"{path} is damaged: its tensors differ from its checksum. Delete it and write it anew.")
+    return tensors, metadata
+
+
+def _value(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text  # other programs write plain words, such as format = pt
+
+
+def _checksum(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def save_network(path: Path, network: Network, metadata: dict) -> None:
+    """Write a network whole or not at all, with its name, embedding size and input contract.
+
+    metadata: further JSON-serialisable facts (stage, seed, teacher hash); one that takes a name of ``OWN`` raises
+    ValueError, since the network itself says those.
+    """
+    taken = [name for name in OWN if name in metadata]
+    if taken:
+        raise ValueError(f"Metadata {', '.join(taken)} is written by the network itself; leave it out.")
+    own = {
+        "network": network.name,
+        "embedding_size": network.embedding_size,
+        "input_contract": asdict(network.contract),
+    }
+    write_tensors(path, network.state_dict(), metadata | own)
+
+
+def load_network(path: Path) -> tuple[Network, dict]:
+    """Read a network that ``save_network`` wrote: (network on the CPU in training mode, all metadata).
+
+    Strict: a missing file raises FileNotFoundError; a damaged one, one without the metadata, or one whose tensors are
+    not those of the network it names raises one ValueError that names the file and what differs.
+    """
+    tensors, metadata = read_tensors(path)
+    try:
+        network = outline(*_described(metadata))
+        contract = InputContract(**metadata["input_contract"])
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} does not say which network of this study it is: {error} {_fit(tensors)}") from None
+    found = differences(network, tensors)
+    if found:
+        raise ValueError(f"{path} does not hold the network {network.name} it names: {found}. {_fit(tensors)}")
+    network.to_empty(device="cpu").load_state_dict(tensors)
+    network.contract = contract
+    return network, metadata
+
+
+def _described(metadata: dict) -> tuple[str, int]:
+    lacking = [name for name in OWN if name not in metadata]
+    if lacking:
+        raise ValueError(f"metadata missing: {', '.join(lacking)}.")
+    return metadata["network"], checks.whole_number("embedding_size", metadata["embedding_size"], minimum=1)
+
+
+def differences(network: Network, tensors: dict[str, Tensor]) -> str:
+    """Say which keys of a state dict are missing, unexpected or misshaped for ``network``; "" if it fits."""
+    wanted = network.state_dict()
+    both = [name for name in wanted if name in tensors]
+    parts = (
+        ("missing", [name for name in wanted if name not in tensors]),
+        ("unexpected", [name for name in tensors if name not in wanted]),
+        ("misshaped", [_mismatch(n, wanted[n], tensors[n]) for n in both if _kind(wanted[n]) != _kind(tensors[n])]),
+    )
+    return "; ".join(f"{len(names)} {word} ({_first(names)})" for word, names in parts if names)
+
+
+def _kind(tensor: Tensor) -> tuple:
+    return tuple(tensor.shape), tensor.dtype
+
+
+def _mismatch(name: str, wanted: Tensor, found: Tensor) -> str:
+    return f"{name}: {found.dtype} {list(found.shape)} instead of {wanted.dtype} {list(wanted.shape)}"
+
+
+def _first(names: list[str], count: int = 4) -> str:
+    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
+
+
+def _fit(tensors: dict[str, Tensor]) -> str:
+    fitting = [name for name in NETWORKS if fits(name, tensors)]
+    return f"Its tensors fit: {', '.join(fitting) or 'no registered network'}."
+
+
+def fits(name: str, tensors: dict[str, Tensor]) -> bool:
+    """Say whether a state dict is that of the registered network ``name``, at whatever embedding size it has."""
+    size = len(tensors["features.weight"]) if tensors.get("features.weight", torch.empty(())).ndim == 1 else None
+    return size != 0 and not differences(outline(name, size), tensors)

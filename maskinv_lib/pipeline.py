@@ -1,0 +1,300 @@
+"""What the notebooks call: train a run, evaluate it, gather a study. The glue between the rooms, and nothing else."""
+
+import contextlib
+import json
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from maskinv_lib import files, study
+from maskinv_lib.benchmarks.rendered import CONDITIONS, RenderedBenchmark
+from maskinv_lib.evaluation import Evaluation, evaluate
+from maskinv_lib.faces import Faces
+from maskinv_lib.faces.synthetic import Rendering, rendered_set
+from maskinv_lib.metrics import RATES, ErrorCurve, Metric, error_curve
+from maskinv_lib.networks import Network
+from maskinv_lib.networks.weights import load_network, read_tensors, save_network, write_tensors
+from maskinv_lib.recipes import Profile
+from maskinv_lib.resampling import identity_weights
+from maskinv_lib.study import Run
+from maskinv_lib.templates import NetworkRecogniser, cached_templates, teacher_templates
+from maskinv_lib.training import Training, Views
+
+BENCHMARK = "rendered-test"
+
+
+def device_and_threads(profile: Profile) -> torch.device:
+    """Choose the device, a GPU where there is one, and give torch the profile's number of threads."""
+    torch.set_num_threads(profile.threads)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def faces_of(profile: Profile, split: str, progress: Callable[[int, int], None] | None = None) -> Faces:
+    """Return the rendered faces of a split ("train", "validation", "test"), from the cache where they are."""
+    identities, views = profile.faces.split(split)
+    rendering = Rendering(**profile.faces.rendering)
+    cache = study.runs() / ".cache"
+    return rendered_set(profile.faces.seed, identities, views, rendering, cache=cache, progress=progress)
+
+
+def teacher_of(run: Run, faces: Faces, device: torch.device) -> Tensor | None:
+    """Return the teacher's templates of ``faces`` and of their mirror images, float32 [2, N, D]; None without one."""
+    if run.teacher is None:
+        return None
+    path = run.teacher.folder / "model.safetensors"
+    network = _ancestor(run, run.teacher, path)
+    key = files.content_hash([files.file_hash(path), faces.source, run.config["faces"], str(device.type)])
+    return cached_templates(
+        study.runs() / ".cache" / "templates",
+        key,
+        lambda: teacher_templates(NetworkRecogniser(network, device), faces),
+    )
+
+
+def start_of(run: Run) -> dict[str, Tensor] | None:
+    """Return the backbone that ``run`` starts from, as a state dict; None for random weights."""
+    return None if run.milestone is None else _ancestor(run, run.parent, run.milestone).state_dict()
+
+
+def _ancestor(run: Run, other: Run, path: Path) -> Network:
+    who = f"{run.name}, seed {run.seed}, needs {other.name}, seed {other.seed}."
+    try:
+        network, facts = load_network(path)
+    except (FileNotFoundError, ValueError) as error:
+        raise type(error)(f"{who} {error} Make it with: {other.command}") from None
+    if facts.get("key") != other.key:
+        made = f"{path} was made by other code or settings (key {facts.get('key')}, now {other.key})."
+        raise ValueError(f"{who} {made} Make it with: {other.command}")
+    return network
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A finished training: its run, the records of its log and the facts in its ``run.json``."""
+
+    run: Run
+    records: list[dict]
+    facts: dict
+
+
+def train(run: Run, *, precision: str = "auto", on_log: Callable[[dict], None] = lambda record: None) -> Trained:
+    """Train ``run``, or take up its last checkpoint, and write ``model.safetensors``, milestones and ``run.json``.
+
+    A missing or unfit ancestor raises an error that names the command which makes it, before anything is written.
+    A second process on the same run is refused. If training fails, ``run.json`` says so and no model appears.
+    """
+    device = device_and_threads(run.profile)
+    start = start_of(run)
+    faces = faces_of(run.profile, "train")
+    views = Views(faces=faces, plan=run.plan, seed=run.seed, device=device, teacher=teacher_of(run, faces, device))
+    with files.only_process(run.folder / "lock", f"{run.name}, seed {run.seed}"):
+        training = Training(
+            run.plan,
+            views,
+            seed=run.seed,
+            folder=run.folder,
+            key=run.key,
+            precision=precision,
+            start=start,
+            on_log=on_log,
+        )
+        facts = _facts(run, training)
+        with _status(run, facts):
+            training.run()
+            _save_models(run, training)
+            facts |= _totals(training)
+    return Trained(run=run, records=training.records, facts=facts)
+
+
+def _facts(run: Run, training: Training) -> dict:
+    device = training.views.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+    return {
+        "key": run.key,
+        "config": run.config,
+        "device": f"{device.type} ({name})",
+        "precision": str(training.dtype).removeprefix("torch."),
+        "threads": run.profile.threads,
+        "versions": versions,
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(study.root()), "describe", "--always", "--dirty", "--abbrev=12"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown"
+
+
+def _totals(training: Training) -> dict:
+    seconds = sum(record["seconds"] for record in training.records)
+    faces = training.records[-1]["faces"]
+    return {"faces": faces, "seconds": round(seconds, 1), "faces_per_second": round(faces / seconds, 1)}
+
+
+@contextlib.contextmanager
+def _status(run: Run, facts: dict) -> Iterator[None]:
+    """Keep ``run.json`` true: running, then finished with the facts gathered meanwhile, or failed with the error."""
+    path, started = run.folder / "run.json", time.time()
+    files.write_json(path, {"status": "running", **facts})
+    try:
+        yield
+    except BaseException as error:
+        files.write_json(path, {"status": "failed", "error": f"{type(error).__name__}: {error}", **facts})
+        raise
+    facts["wall_seconds"] = round(time.time() - started, 1)
+    files.write_json(path, {"status": "finished", **facts})
+
+
+def _save_models(run: Run, training: Training) -> None:
+    teacher = run.teacher and files.file_hash(run.teacher.folder / "model.safetensors")
+    facts = {"profile": run.profile.name, "stage": run.name, "seed": run.seed, "key": run.key, "teacher": teacher}
+    final = training.network.state_dict()
+    for at, state in training.milestones.items():
+        training.network.load_state_dict(state)
+        save_network(study.milestone(run, at), training.network, {**facts, "milestone": at})
+    training.network.load_state_dict(final)
+    save_network(run.folder / "model.safetensors", training.network, facts)
+
+
+def spent(run: Run) -> int:
+    """Return the budget of ``run``: faces that passed forward through the student, its ancestors' share included."""
+    own = run.plan.schedule.steps * run.plan.schedule.batch
+    if run.parent is None:
+        return own
+    parent = run.parent.plan.schedule
+    return own + round(run.stage.start.at * parent.steps) * parent.batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """A run's results: an evaluation and an error curve per (condition, mask kinds)."""
+
+    run: Run
+    evaluations: dict[tuple[str, str], Evaluation]
+    curves: dict[tuple[str, str], ErrorCurve]
+
+
+def benchmark_of(profile: Profile, split: str = "test") -> RenderedBenchmark:
+    """Return the verification benchmark on the rendered people of a split."""
+    _, views = profile.faces.split(split)
+    return RenderedBenchmark(name=f"rendered-{split}", faces=faces_of(profile, split), views=views)
+
+
+def templates_of(run: Run, benchmark: RenderedBenchmark) -> dict[str, np.ndarray]:
+    """Return the run's templates of the test faces by mask kinds, kept beside the model under the evaluation's key."""
+    kept = run.folder / "checkpoints" / "test-templates.safetensors"
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        tensors, facts = read_tensors(kept)
+        if facts.get("key") == run.evaluation_key:
+            return {kinds: tensor.numpy() for kinds, tensor in tensors.items()}
+    recogniser = NetworkRecogniser(model_of(run), device_and_threads(run.profile))
+    templates = benchmark.templates(recogniser.templates)
+    write_tensors(
+        kept, {kinds: torch.from_numpy(value) for kinds, value in templates.items()}, {"key": run.evaluation_key}
+    )
+    return templates
+
+
+def model_of(run: Run) -> Network:
+    """Return the run's trained network; one that is missing, damaged or stale raises an error naming the remedy."""
+    return _ancestor(run, run, run.folder / "model.safetensors")
+
+
+def score(run: Run, benchmark: RenderedBenchmark | None = None) -> Iterator[tuple[str, str, object]]:
+    """Yield (condition, mask kinds, comparisons) of a run on its profile's test people."""
+    benchmark = benchmark or benchmark_of(run.profile)
+    yield from benchmark.comparisons(templates_of(run, benchmark))
+
+
+def evaluate_run(run: Run) -> Evaluated:
+    """Measure ``run`` on the test people and write ``metrics.json`` and ``resamples.npz``."""
+    benchmark = benchmark_of(run.profile)
+    weights = identity_weights(benchmark.identities, run.profile.resamples)
+    evaluations, curves = {}, {}
+    for condition, kinds, comparisons in score(run, benchmark):
+        unmasked = evaluations.get(CONDITIONS[0])
+        evaluations[condition, kinds] = evaluate(comparisons, weights, unmasked=unmasked)
+        curves[condition, kinds] = error_curve(comparisons)
+    found = Evaluated(run=run, evaluations=evaluations, curves=curves)
+    write_evaluation(found)
+    return found
+
+
+CURVE_POINTS = 160
+
+
+def _thinned(curve: ErrorCurve) -> dict:
+    """Return a curve as JSON, about ``CURVE_POINTS`` points with six digits, most of them at low FMR."""
+    by_fmr = len(curve.fmr) - np.geomspace(1, len(curve.fmr), CURVE_POINTS * 2 // 3).round().astype(int)
+    evenly = np.linspace(0, len(curve.fmr) - 1, CURVE_POINTS // 3).round().astype(int)
+    index = np.unique(np.concatenate([by_fmr, evenly]))
+    values = {name: [float(f"{x:.6g}") for x in getattr(curve, name)[index]] for name in ("thresholds", "fmr", "fnmr")}
+    return {**values, "genuine": curve.genuine, "impostor": curve.impostor}
+
+
+def write_evaluation(found: Evaluated) -> None:
+    """Write what later comparisons need: numbers and curves as JSON, the rates in every resample as float16."""
+    records = []
+    arrays: dict[str, np.ndarray] = {}
+    for (condition, kinds), evaluation in found.evaluations.items():
+        plain = {
+            name: getattr(evaluation, name)
+            for name in ("identities", "fold_error", "threshold", "effective_genuine", "effective_impostor")
+        }
+        records.append(
+            {
+                "condition": condition,
+                "mask_kinds": kinds,
+                "metrics": [asdict(metric) for metric in evaluation.metrics.values()],
+                "curve": _thinned(found.curves[condition, kinds]),
+                **plain,
+            }
+        )
+        rates = {name: values for name, values in evaluation.resamples.items() if name in RATES}
+        arrays |= {f"{condition}/{kinds}/{name}": values.astype(np.float16) for name, values in rates.items()}
+    with files.whole_file(found.run.folder / "resamples.npz") as temporary:
+        np.savez_compressed(temporary, **arrays)
+    head = {"key": found.run.evaluation_key, "benchmark": BENCHMARK, "spent": spent(found.run)}
+    files.write_json(found.run.folder / "metrics.json", {**head, "conditions": records})
+
+
+def read_evaluation(run: Run, folder: Path | None = None) -> Evaluated:
+    """Read what ``write_evaluation`` wrote, from the run's folder or another; an unreadable file names the remedy."""
+    folder = folder or run.folder
+    try:
+        record = files.read_json(folder / "metrics.json")
+        with np.load(folder / "resamples.npz") as arrays:
+            resamples = {name: arrays[name].astype(np.float32) for name in arrays.files}
+    except (OSError, ValueError, KeyError) as error:
+        command = run.command.replace("02-train", "03-evaluate")
+        raise FileNotFoundError(
+            f"{run.name}, seed {run.seed} has no readable evaluation: {error}. Make it with: {command}"
+        ) from None
+    evaluations, curves = {}, {}
+    for part in record["conditions"]:
+        place = (part["condition"], part["mask_kinds"])
+        curves[place] = ErrorCurve(**{n: np.array(v) if isinstance(v, list) else v for n, v in part["curve"].items()})
+        evaluations[place] = Evaluation(
+            metrics={metric["name"]: Metric(**metric) for metric in part["metrics"]},
+            resamples={n.rpartition("/")[2]: v for n, v in resamples.items() if n.startswith("/".join(place) + "/")},
+            thresholds=None,
+            **{
+                n: part[n] for n in ("identities", "fold_error", "threshold", "effective_genuine", "effective_impostor")
+            },
+        )
+    return Evaluated(run=run, evaluations=evaluations, curves=curves)
+
+
+def read_log(run: Run) -> list[dict]:
+    """Return the records of a run's training log."""
+    text = (run.folder / "log.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]

@@ -1,0 +1,151 @@
+"""What people see while the study runs: one line per job and training, the time left, and the ladder at the end."""
+
+import csv
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
+
+from maskinv_lib import study
+from maskinv_lib.recipes import Profile
+
+
+def key_file(run: study.Run, job: str) -> Path:
+    """Return the file that changes when ``job`` ("train" or "evaluate") of ``run`` must be done again."""
+    return study.runs() / run.profile.name / "keys" / f"seed-{run.seed}" / f"{run.name}.{job}"
+
+
+def event(folder: Path, job: str, what: str, **facts: object) -> None:
+    """Append a line to ``events.jsonl`` of a profile's folder: a job started, ended or failed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "events.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"time": time.time(), "job": job, "what": what, **facts}) + "\n")
+
+
+def training_line(record: dict) -> str:
+    """Return a log record in words: share done, loss, faces/s and seconds left."""
+    share, speed = record["step"] / record["steps"], record["faces_per_second"]
+    left = (record["steps"] - record["step"]) * record["faces"] / record["step"] / speed
+    return f"{share:4.0%}, loss {record['loss']:.2f}, {speed:.0f} faces/s, {left:.0f} s left"
+
+
+def live(every: float = 1.0) -> Callable[[dict], None]:
+    """Return a callback for training records that keeps one line up to date: a notebook's output, or the terminal."""
+    ipython = sys.modules.get("IPython")
+    if not (ipython and ipython.get_ipython()):
+        return lambda record: print(training_line(record), flush=True)
+    handle, said = ipython.display.display({"text/plain": "..."}, raw=True, display_id=True), [0.0]
+
+    def show(record: dict) -> None:
+        if time.monotonic() - said[0] > every or record["step"] == record["steps"]:
+            said[0] = time.monotonic()
+            handle.update({"text/plain": training_line(record)}, raw=True)
+
+    return show
+
+
+class Progress:
+    """Prints what the workflow's jobs do, from the events they note, and estimates the time that is left."""
+
+    GUESS: ClassVar = {"faces": 90.0, "notebook": 8.0, "evaluate": 30.0, "faces_per_second": 170.0}
+
+    def __init__(self, profile: Profile, planned: list[study.Run], folder: Path, cores: int) -> None:
+        self.folder, self.planned, self.cores = folder, planned, cores
+        self.parallel = max(1, cores // profile.threads)
+        self.read = 0
+        self.running: dict[str, float] = {}
+        self.done: dict[str, float] = {}
+        self.failed: dict[str, str] = {}
+        self.seen = False
+        self.said = 0.0
+
+    def report(self) -> None:
+        """Print new events, and every 15 seconds one line on each running training and on the time left."""
+        for line in self._new_events():
+            self._note(json.loads(line))
+        if self.running and time.time() - self.said > 15:
+            self.said = time.time()
+            lines = [text for run in self.planned if (text := self._training_line(run))]
+            print("\n".join([*lines, f"  about {_minutes(self._left())} left"]), flush=True)
+
+    def _new_events(self) -> list[str]:
+        path = self.folder / "events.jsonl"
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        end = text.rfind("\n") + 1
+        fresh, self.read = text[self.read : end], end
+        return fresh.splitlines()
+
+    def _note(self, record: dict) -> None:
+        job, what, self.seen = record["job"], record["what"], True
+        if what == "start":
+            self.running[job] = record["time"]
+            print(f"[{time.strftime('%H:%M:%S')}] {job} ...", flush=True)
+            return
+        self.running.pop(job, None)
+        if what == "fail":
+            self.failed[job] = record["log"]
+            print(f"[{time.strftime('%H:%M:%S')}] {job} FAILED: {record['error']}", flush=True)
+        else:
+            self.done[job] = record["seconds"]
+            print(f"[{time.strftime('%H:%M:%S')}] {job}: done in {record['seconds']:.0f} s", flush=True)
+
+    def _last_log(self, run: study.Run) -> dict | None:
+        path = run.folder / "log.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return json.loads(lines[-1]) if lines else None
+
+    def _training_line(self, run: study.Run) -> str | None:
+        if f"train {run.stage.name}, seed {run.seed}" not in self.running or not (last := self._last_log(run)):
+            return None
+        return f"  {run.stage.name}, seed {run.seed}: {training_line(last)}"
+
+    def _left(self) -> float:
+        now, guess = time.time(), self.GUESS
+        work = guess["faces"] if "render faces" in self.running else 0.0
+        for run in self.planned:
+            where = f"{run.stage.name}, seed {run.seed}"
+            work += self._rest(f"train {where}", guess["notebook"] + run.plan.schedule.budget / self._speed(), now)
+            work += self._rest(f"evaluate {where}", self._mean("evaluate ", guess["evaluate"]), now)
+        return work / self.parallel + guess["notebook"] * 2
+
+    def _rest(self, job: str, whole: float, now: float) -> float:
+        if job in self.done or (job not in self.running and self._up_to_date(job)):
+            return 0.0
+        return max(1.0, whole - (now - self.running.get(job, now)))
+
+    def _up_to_date(self, job: str) -> bool:
+        verb, _, where = job.partition(" ")
+        stage, _, seed = where.partition(", seed ")
+        run = next(run for run in self.planned if run.stage.name == stage and run.seed == int(seed))
+        result, needed = run.folder / f"{verb}.ipynb", key_file(run, verb)
+        return result.exists() and result.stat().st_mtime >= needed.stat().st_mtime
+
+    def _mean(self, prefix: str, guess: float) -> float:
+        found = [seconds for job, seconds in self.done.items() if job.startswith(prefix)]
+        return sum(found) / len(found) if found else guess
+
+    def _speed(self) -> float:
+        speeds = [last["faces_per_second"] for run in self.planned if (last := self._last_log(run))]
+        return sum(speeds) / len(speeds) if speeds else self.GUESS["faces_per_second"]
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def ladder_table(metrics: Path) -> str:
+    """Return the ladder as text: EER in % per stage (mean over seeds) for each mask condition, unseen masks."""
+    wanted = [("unmasked-unmasked", "none"), ("masked-unmasked", "unseen"), ("masked-masked", "unseen")]
+    cells: dict[str, dict] = {}
+    with metrics.open(newline="") as file:
+        for row in csv.DictReader(file):
+            place = (row["condition"], row["mask_kinds"])
+            if row["metric"] == "eer" and row["value"] and row["seed"] != "all" and place in wanted:
+                cells.setdefault(row["stage"], {}).setdefault(place, []).append(float(row["value"]))
+    lines = [f"{'EER in %, mean of seeds':<24}" + "".join(f"{condition:>20}" for condition, _ in wanted)]
+    for stage, values in cells.items():
+        numbers = [100 * sum(values[place]) / len(values[place]) for place in wanted]
+        lines.append(f"{stage:<24}" + "".join(f"{number:>20.2f}" for number in numbers))
+    return "\n".join(lines)

@@ -1,0 +1,173 @@
+"""From runs/ to results/ and back: executed notebooks without a machine's traces, tables, and finished stages."""
+
+import csv
+import json
+import re
+import shutil
+from pathlib import Path
+
+from maskinv_lib import files, running, study
+from maskinv_lib.progress import ladder_table
+from maskinv_lib.recipes import Profile
+from maskinv_lib.study import Run
+
+STAGE_FILES = ("metrics.json", "resamples.npz", "log.jsonl")
+"""What a finished stage leaves for the comparison: numbers, curves and resampled rates; no weights, no templates."""
+
+FACTS = ("status", "key", "precision", "threads", "versions", "faces", "seconds", "faces_per_second", "wall_seconds")
+
+
+def results(profile: Profile) -> Path:
+    """Return the folder of a profile's published results: in MASKINV_RESULTS, or in ``results`` of the project."""
+    return study.results() / profile.name
+
+
+def publish(profile: Profile, stage: str | None = None) -> None:
+    """Copy a finished study, or one finished stage, to ``results``; raise FileNotFoundError for what is not finished.
+
+    With a stage: its numbers of all seeds that are there, to be put back by ``restore``. Without: also the executed
+    notebooks of the profile and of seed 0, and the tables and figures.
+    """
+    folder = study.runs() / profile.name
+    if stage is None:
+        _require(folder / "compare.ipynb", f"make study PROFILE={profile.name}")
+    names = profile.stages if stage is None else (study.checked_stage(stage).name,)
+    found = [run for run in _runs_in(profile, folder) if run.stage.name in names]
+    if stage is not None and not found:
+        raise FileNotFoundError(f"No finished seed of {stage} below {folder}. Make it with: make study")
+    target = results(profile)
+    if stage is None:
+        shutil.rmtree(target, ignore_errors=True)
+    for run in found:
+        _publish_run(run, target)
+    if stage is None:
+        _publish_study(folder, target, profile)
+        files.write_text(target.parent / "README.md", index())
+    print(f"Published {len(found)} finished run(s) of {profile.name} to {target}.")
+
+
+def _require(path: Path, command: str) -> None:
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is not there, so there is nothing to publish. Make it with: {command}")
+
+
+def _runs_in(profile: Profile, folder: Path) -> list[Run]:
+    """Return the runs without overrides whose evaluation is there and current."""
+    seeds = sorted(int(path.name.removeprefix("seed-")) for path in folder.glob("seed-*"))
+    runs = [run for seed in seeds for run in study.planned(profile, range(seed, seed + 1))]
+    return [run for run in runs if _evaluation_key(run.folder) == run.evaluation_key]
+
+
+def _evaluation_key(folder: Path) -> str | None:
+    path = folder / "metrics.json"
+    return files.read_json(path).get("key") if path.exists() else None
+
+
+def _publish_run(run: Run, target: Path) -> None:
+    place = target / "stages" / run.stage.name / f"seed-{run.seed}"
+    place.mkdir(parents=True, exist_ok=True)
+    for name in STAGE_FILES:
+        shutil.copyfile(run.folder / name, place / name)
+    facts = files.read_json(run.folder / "run.json")
+    files.write_json(place / "run.json", {name: facts[name] for name in FACTS if name in facts})
+    if run.seed == 0:
+        for name in ("train", "evaluate"):
+            source = run.folder / f"{name}.ipynb"
+            if source.exists():
+                files.write_text(target / "notebooks" / f"{run.stage.name}-{name}.ipynb", clean(source))
+
+
+def _publish_study(folder: Path, target: Path, profile: Profile) -> None:
+    for name in ("faces-and-masks", "compare"):
+        files.write_text(target / "notebooks" / f"{name}.ipynb", clean(folder / f"{name}.ipynb"))
+    for kind in ("tables", "figures"):
+        (target / kind).mkdir(parents=True, exist_ok=True)
+        for path in sorted((folder / kind).glob("*.*")):
+            shutil.copyfile(path, target / kind / path.name)
+    files.write_json(target / "profile.json", {"profile": profile.name, "idea": profile.idea})
+
+
+def clean(notebook: Path) -> str:
+    """Return an executed notebook as text without machine paths, dates, warnings and execution times."""
+    content = json.loads(notebook.read_text(encoding="utf-8"))
+    content["metadata"] = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    for cell in content["cells"]:
+        tags = [tag for tag in cell["metadata"].get("tags", []) if not tag.startswith("papermill")]
+        cell["metadata"] = {"tags": tags} if tags else {}
+        if cell["cell_type"] == "code":
+            cell["outputs"] = [output for output in cell["outputs"] if output.get("name") != "stderr"]
+            for output in cell["outputs"]:
+                if "metadata" in output:
+                    output["metadata"] = {}
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    return _without_paths(text)
+
+
+def _without_paths(text: str) -> str:
+    places = {str(study.runs()): "runs", str(study.root()): ".", str(Path.home()): "~"}
+    for path, word in places.items():
+        if len(path) > 1:
+            text = re.sub(re.escape(path) + r"(?=[/\"' \\),.:;]|$)", word, text)
+    return text
+
+
+def restore(profile: Profile, stage: str | None = None) -> None:
+    """Put published stages back into ``runs`` as finished where their key is still that of the code and settings.
+
+    A stage that is already there with this key is left alone. Its weights were not published: if a stage that still
+    has to be trained builds on it, the workflow trains it again.
+    """
+    source = results(profile) / "stages"
+    names = profile.stages if stage is None else (study.checked_stage(stage).name,)
+    places = [place for name in names for place in sorted((source / name).glob("seed-*"))]
+    if not places:
+        raise FileNotFoundError(f"No published stage of {profile.name} below {source}.")
+    seeds = [int(place.name.removeprefix("seed-")) for place in places]
+    running.prepare(profile, study.planned(profile, range(max(seeds) + 1)))
+    for place, seed in zip(places, seeds, strict=True):
+        run = study.Run(profile=profile, stage=study.STAGES[place.parent.name], seed=seed, overrides={})
+        print(f"{run.name}, seed {seed}: {_restore_run(run, place)}")
+
+
+def _restore_run(run: Run, place: Path) -> str:
+    if _evaluation_key(place) != run.evaluation_key:
+        return f"stale: published with other code or settings (key {_evaluation_key(place)}, now {run.evaluation_key})"
+    if _evaluation_key(run.folder) == run.evaluation_key:
+        return "already there"
+    for name in (*STAGE_FILES, "run.json"):
+        with files.whole_file(run.folder / name) as temporary:
+            shutil.copyfile(place / name, temporary)
+    return "restored"
+
+
+def index() -> str:
+    """Return ``results/README.md``: what was published, the ladder, the verdicts and what to open first."""
+    parts = ["# Results\n", "Written by `make publish`; every number comes from the tables beside it.\n"]
+    for folder in sorted(path.parent for path in study.results().glob("*/profile.json")):
+        facts = files.read_json(folder / "profile.json")
+        parts.append(f"## {facts['profile']}\n\n{facts['idea']}\n")
+        parts.append(f"```\n{ladder_table(folder / 'tables/metrics.csv')}\n```\n")
+        parts.append(_verdict_lines(folder / "tables/differences.csv"))
+        parts.append(_links(folder))
+    return "\n".join(parts)
+
+
+def _verdict_lines(path: Path) -> str:
+    from maskinv_lib.verdicts import CLAIMS
+
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    lines = ["| claim | verdict |", "|---|---|"]
+    for claim in CLAIMS:
+        found = list(dict.fromkeys(row["verdict"] for row in rows if row["claim"] == str(claim.number)))
+        lines.append(f"| {claim.number}. {claim.sentence} | {', '.join(found) or 'not run'} |")
+    return "\n".join(lines) + "\n"
+
+
+def _links(folder: Path) -> str:
+    base = folder.name
+    lines = ["Open first: " + f"[the comparison]({base}/notebooks/compare.ipynb). Then:\n"]
+    for path in sorted((folder / "notebooks").glob("*.ipynb")):
+        lines.append(f"* [{path.stem}]({base}/notebooks/{path.name})")
+    lines += [f"* [{path.name}]({base}/tables/{path.name})" for path in sorted((folder / "tables").glob("*.csv"))]
+    return "\n".join(lines) + "\n"

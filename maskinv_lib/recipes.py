@@ -1,0 +1,200 @@
+"""What a stage, a profile and a training are made of: plain frozen data that needs no torch to be read."""
+
+import ast
+import dataclasses
+from dataclasses import dataclass, field
+
+from maskinv_lib import checks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """One objective of a stage: its class below ``maskinv_lib.objectives`` and the settings it is built with."""
+
+    objective: str
+    settings: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Where a student starts when not from random weights: another stage's backbone at a share of its schedule."""
+
+    stage: str
+    at: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One rung of the ladder, as data.
+
+    objectives: what the student is trained for; settings left out come from the profile.
+    mask_probability: share of the student's faces that get a mask. teacher: the stage whose templates are targets.
+    start: None means random weights. share: part of the profile's budget that this stage itself spends.
+    milestones: shares of the schedule at which the backbone is kept for other stages to start from.
+    """
+
+    name: str
+    title: str
+    idea: str
+    objectives: tuple[Term, ...]
+    mask_probability: float = 0.0
+    teacher: str | None = None
+    start: Start | None = None
+    share: float = 1.0
+    milestones: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How long and how fast a student learns: SGD with momentum, as published, at the scale of a profile.
+
+    budget: faces that pass forward through the student. policy: "one-cycle" (linear warm-up, then a cosine to zero)
+    or "steps" (x 0.1 after 7, 13, 19 and 24 of 26 equal parts). warm_up: share of the schedule. clip: largest
+    gradient norm of the backbone. head_warm_up: whether the head warms up with the backbone or starts at the peak.
+    """
+
+    budget: int
+    batch: int = 64
+    learning_rate: float = 0.05
+    policy: str = "one-cycle"
+    warm_up: float = 0.15
+    head_warm_up: bool = True
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    clip: float = 5.0
+
+    @property
+    def steps(self) -> int:
+        """Number of optimiser steps: whole batches within the budget."""
+        return self.budget // self.batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderedFaces:
+    """Rendered people of a profile: identities and views per split, disjoint, and the renderer's settings."""
+
+    seed: int = 2021
+    train: int = 300
+    train_views: int = 20
+    validation: int = 80
+    validation_views: int = 8
+    test: int = 240
+    test_views: int = 8
+    rendering: dict = field(default_factory=dict)
+
+    def split(self, name: str) -> tuple[range, int]:
+        """Return (identity numbers, views) of "train", "validation" or "test"; the splits share nobody."""
+        counts = {"train": self.train, "validation": self.validation, "test": self.test}
+        first = {"train": 0, "validation": 1_000_000, "test": 2_000_000}[checks.choose("split", name, counts)]
+        return range(first, first + counts[name]), getattr(self, f"{name}_views")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """The scale of a study: faces, network, budget, seeds and threads. ``head`` holds the margin settings."""
+
+    name: str
+    idea: str
+    faces: RenderedFaces
+    network: str
+    embedding_size: int
+    schedule: Schedule
+    stages: tuple[str, ...]
+    head: dict = field(default_factory=dict)
+    seeds: int = 1
+    threads: int = 1
+    resamples: int = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything that decides one training, resolved from a stage, a profile and overrides."""
+
+    network: str
+    embedding_size: int
+    objectives: tuple[Term, ...]
+    mask_probability: float
+    mask_kinds: str
+    schedule: Schedule
+    milestones: tuple[float, ...]
+
+    def as_dict(self) -> dict:
+        """Return the plan as JSON-serialisable data."""
+        return dataclasses.asdict(self)
+
+
+def plan(stage: Stage, profile: Profile) -> Plan:
+    """Resolve ``stage`` at the scale of ``profile``: margins get the profile's head, the budget the stage's share."""
+    terms = [
+        dataclasses.replace(term, settings={**profile.head, **term.settings})
+        if term.objective.startswith("margins.")
+        else term
+        for term in stage.objectives
+    ]
+    budget = round(profile.schedule.budget * stage.share)
+    return Plan(
+        network=profile.network,
+        embedding_size=profile.embedding_size,
+        objectives=tuple(terms),
+        mask_probability=stage.mask_probability,
+        mask_kinds="seen",
+        schedule=dataclasses.replace(profile.schedule, budget=budget, head_warm_up=stage.start is None),
+        milestones=stage.milestones,
+    )
+
+
+def parse_overrides(text: object) -> dict[str, object]:
+    """Read ``"lambda=300, mask_probability=0.1"`` into a dict sorted by name; anything else raises ValueError."""
+    if not isinstance(text, str):
+        raise ValueError(f'overrides must be text such as "lambda=300", not {text!r} ({type(text).__name__}).')
+    found = {}
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or not name or not value or name in found:
+            raise ValueError(f'overrides: {part!r} is not a new name=value. Example: "lambda=300, batch=32".')
+        try:
+            found[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            found[name] = value
+    return dict(sorted(found.items()))
+
+
+def override(base: Plan, changes: dict[str, object]) -> Plan:
+    """Return ``base`` with named values replaced: of the plan, its schedule or its objectives' settings.
+
+    An unknown name, or a value of another kind than the one it replaces, raises ValueError.
+    """
+    for name, value in changes.items():
+        known = _open_values(base)
+        current = known[checks.choose("override", name, known)]
+        base = _replaced(base, name, _same_kind(name, value, current))
+    return base
+
+
+def _open_values(base: Plan) -> dict[str, object]:
+    settings = {name.rstrip("_"): value for term in base.objectives for name, value in term.settings.items()}
+    plain = {"mask_probability": base.mask_probability, "network": base.network, "embedding_size": base.embedding_size}
+    return {**settings, **dataclasses.asdict(base.schedule), **plain}
+
+
+def _same_kind(name: str, value: object, current: object) -> object:
+    wanted = type(current)
+    if wanted is float and type(value) is int:
+        value = float(value)
+    if type(value) is not wanted or (wanted is float and not abs(value) < float("inf")):
+        raise ValueError(f"override {name} must be {wanted.__name__} such as {current!r}, not {value!r}.")
+    return checks.fraction(name, value) if name == "mask_probability" else value
+
+
+def _replaced(base: Plan, name: str, value: object) -> Plan:
+    if name in {field.name for field in dataclasses.fields(Schedule)}:
+        return dataclasses.replace(base, schedule=dataclasses.replace(base.schedule, **{name: value}))
+    if hasattr(base, name):
+        return dataclasses.replace(base, **{name: value})
+    terms = tuple(
+        dataclasses.replace(
+            term, settings={key: value if key.rstrip("_") == name else old for key, old in term.settings.items()}
+        )
+        for term in base.objectives
+    )
+    return dataclasses.replace(base, objectives=terms)

@@ -1,0 +1,163 @@
+"""Running the study: notebooks through papermill, all of them through Snakemake, and what is printed meanwhile."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from maskinv_lib import fingerprints, study
+from maskinv_lib.files import content_hash, only_process, write_text
+from maskinv_lib.progress import Progress, event, key_file, ladder_table
+from maskinv_lib.recipes import Profile
+
+
+def prepare(profile: Profile, planned: list[study.Run]) -> Path:
+    """Write the key files of a study, those that changed; return the profile's folder below ``runs``."""
+    folder = study.runs() / profile.name
+    notebooks = study.root() / "notebooks"
+    faces = {"config": profile.faces.__dict__, "code": fingerprints.code_hash("faces.synthetic")}
+    drawn = {path.name[:2]: fingerprints.drawn_hash(path) for path in sorted(notebooks.glob("0*.ipynb"))}
+    _write_key(folder / "keys/faces", faces)
+    _write_key(folder / "keys/gallery", [faces, fingerprints.code_hash("masks"), drawn["01"]])
+    for run in planned:
+        _write_key(key_file(run, "train"), [run.key, drawn["02"]])
+        _write_key(key_file(run, "evaluate"), [run.evaluation_key, drawn["03"]])
+    results = [run.evaluation_key for run in planned]
+    _write_key(folder / "keys/compare", [results, fingerprints.code_hash("verdicts", "uncertainty"), drawn["04"]])
+    return folder
+
+
+def _write_key(path: Path, value: object) -> None:
+    text = content_hash(value) + "\n"
+    if not path.exists() or path.read_text() != text:
+        write_text(path, text)
+
+
+class StudyLock:
+    """The lock of a profile's folder: held by the one workflow that runs in it, freed when that process dies."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "keys/lock"
+        self.held = contextlib.ExitStack()
+
+    def take(self) -> None:
+        """Take the lock, or raise RuntimeError that names the process which holds it."""
+        self.held.enter_context(only_process(self.path, f"The study in {self.path.parents[1]}"))
+
+
+def job_name(notebook: Path, parameters: dict) -> str:
+    """Return a notebook's job in words: ``train maskinv-lg, seed 0``."""
+    words = {"01": "show faces and masks", "02": "train", "03": "evaluate", "04": "compare the ladder"}
+    verb = words.get(notebook.name[:2], notebook.stem)
+    return f"{verb} {parameters['stage']}, seed {parameters['seed']}" if "stage" in parameters else verb
+
+
+def run_notebook(notebook: Path, output: Path, parameters: dict, *, failed: Path, threads: int = 1) -> None:
+    """Execute ``notebook`` with papermill; the executed copy appears at ``output`` only if every cell ran.
+
+    Otherwise the copy with the error is left at ``failed`` and the error is raised; a killed kernel is an error too.
+    The kernel talks through local sockets of its own, keeps no history and reads nobody's start-up files.
+    """
+    import papermill
+    from traitlets.config import Config
+
+    os.environ |= {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive", "PYTHONHASHSEED": "0"}
+    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
+    temporary = output.with_name(f".{output.stem}.running.ipynb")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    failed.parent.mkdir(parents=True, exist_ok=True)
+    failed.unlink(missing_ok=True)
+    config = Config({"KernelManager": {"transport": "ipc"}})
+    with tempfile.TemporaryDirectory(prefix="maskinv-") as private:
+        os.environ |= {"IPYTHONDIR": private, "JUPYTER_RUNTIME_DIR": private}
+        try:
+            papermill.execute_notebook(
+                notebook,
+                temporary,
+                parameters,
+                progress_bar=False,
+                coalesce_streams=True,
+                config=config,
+                extra_arguments=["--HistoryManager.enabled=False"],
+                cwd=study.root() / "notebooks",
+            )
+        except BaseException:
+            if temporary.exists():
+                temporary.replace(failed)
+            raise
+    temporary.replace(output)
+
+
+def notebook_job(notebook: Path, output: Path, parameters: dict, *, failed: Path, threads: int) -> int:
+    """Run one notebook of the workflow and note its start and end; return the exit code."""
+    folder, job = study.runs() / str(parameters.get("profile")), job_name(notebook, parameters)
+    event(folder, job, "start")
+    started = time.time()
+    try:
+        run_notebook(notebook, output, parameters, failed=failed, threads=threads)
+    except (Exception, KeyboardInterrupt) as error:
+        last = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        event(folder, job, "fail", log=str(failed), error=last)
+        print(f"{job} failed: {last}\nThe notebook with the error: {failed}", file=sys.stderr)
+        return 1
+    event(folder, job, "end", seconds=time.time() - started)
+    return 0
+
+
+def run_study(profile: Profile, seeds: range, cores: int | None = None) -> int:
+    """Run the whole study through Snakemake, say what it does and how long it still takes; return the exit code."""
+    folder = study.runs() / profile.name
+    with only_process(folder / "keys/lock", f"The study in {folder}"):
+        pass  # the workflow takes the lock itself; this only refuses early and clearly
+    planned = study.planned(profile, seeds)
+    count = cores or len(os.sched_getaffinity(0))
+    print(
+        f"{profile.name}: {len(planned)} stages to train and evaluate, {len(seeds)} seed(s), {count} core(s)",
+        flush=True,
+    )
+    events = folder / "events.jsonl"
+    events.unlink(missing_ok=True)
+    with _workflow(profile, seeds, count, folder / "logs/snakemake.log") as process:
+        progress = Progress(profile, planned, folder, count)
+        while process.poll() is None:
+            progress.report()
+            time.sleep(0.5)
+        progress.report()
+    return _conclude(process.returncode, folder, progress)
+
+
+@contextlib.contextmanager
+def _workflow(profile: Profile, seeds: range, cores: int, log: Path) -> Iterator[subprocess.Popen]:
+    root = study.root()
+    command = [sys.executable, "-m", "snakemake", "--snakefile", root / "workflow/Snakefile", "--directory", root]
+    command += ["--workflow-profile", root / "workflow/profiles/default", "--cores", cores, "--nocolor"]
+    command += ["--config", f"profile={profile.name}", f"seeds={len(seeds)}"]
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as file:
+        process = subprocess.Popen([str(part) for part in command], stdout=file, stderr=subprocess.STDOUT, cwd=root)
+        try:
+            yield process
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+
+
+def _conclude(code: int, folder: Path, progress: Progress) -> int:
+    log = folder / "logs/snakemake.log"
+    if code:
+        for job, where in progress.failed.items():
+            print(f"FAILED: {job}. The notebook with the error: {where}")
+        if not progress.failed:
+            print("".join(log.read_text().splitlines(keepends=True)[-12:]))
+        print(f"The workflow's log: {log}\nThe same command again continues where this one stopped.", file=sys.stderr)
+        return code
+    if not progress.seen:
+        print("Nothing to do: every result is up to date.")
+    print(ladder_table(folder / "tables/metrics.csv"))
+    print(f"Open first: {folder / 'compare.ipynb'}")
+    return 0

@@ -1,0 +1,44 @@
+"""Shared by all tests: one thread, a folder for runs that is not the user's, small rendered faces."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from maskinv_lib.faces import Faces
+from maskinv_lib.randomness import key, uniform
+
+ROOT = Path(__file__).parents[1]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if "gpu" in item.keywords and not torch.cuda.is_available():
+        pytest.skip("needs an NVIDIA GPU, and torch sees none")
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MASKINV_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("MASKINV_RESULTS", str(tmp_path / "results"))
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def patterned() -> Faces:
+    """Twelve people, four views each, as random colour patterns: enough to learn from, made in no time."""
+    identity = torch.arange(12).repeat_interleave(4)
+    pattern = uniform(key("pattern", torch.arange(12)), 3 * 49).reshape(12, 3, 7, 7)[identity]
+    noise = uniform(key("noise", torch.arange(48)), 3 * 49).reshape(48, 3, 7, 7)
+    images = (255 * (0.8 * pattern + 0.2 * noise)).to(torch.uint8)
+    images = images.repeat_interleave(16, 2).repeat_interleave(16, 3)
+    return Faces(images=images, identity=identity, source="12 patterns, 4 views each", publishable=True)
+
+
+def run_module(*arguments: str, cwd: Path = ROOT, **settings: str) -> subprocess.CompletedProcess:
+    """Run ``python -m ...`` as a user would, in a process of its own, with further environment variables."""
+    environment = {**os.environ, "PYTHONPATH": str(cwd), **settings}
+    command = [sys.executable, "-m", *arguments]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
