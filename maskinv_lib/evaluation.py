@@ -4,16 +4,12 @@ This is the slow step (about a second for a million comparisons), done once per 
 differences and verdicts only read its result, which is small enough to keep on disk.
 """
 
-import json
-import zipfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from maskinv_lib.benchmarks import Comparisons
-from maskinv_lib.files import whole_file
 from maskinv_lib.metrics import (
     NOT_MEASURABLE,
     OPERATING_POINTS,
@@ -40,8 +36,6 @@ from maskinv_lib.resampling import (
 UNMASKED = "unmasked-unmasked"
 """The condition whose pairs fix the threshold that is applied to masked pairs."""
 
-THRESHOLDS = "thresholds at the FMR"  # no metric's name
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation:
@@ -65,17 +59,23 @@ class Evaluation:
 
 
 def evaluate(
-    comparisons: Comparisons, weights: np.ndarray, *, unmasked: Evaluation | None = None, threshold_fmr: float = 0.01
+    comparisons: Comparisons,
+    weights: np.ndarray,
+    *,
+    unmasked: Evaluation | None = None,
+    threshold_fmr: float = 0.01,
+    curve: ErrorCurve | None = None,
 ) -> Evaluation:
     """Return all metrics of a benchmark, in the data and in every resample.
 
     weights: [R, n] from ``identity_weights``, the same for everything that will be compared; n must cover the
     identities. ``unmasked`` is the same network's evaluation on unmasked pairs: its threshold at FMR
-    ``threshold_fmr``, chosen anew in each resample, is then applied to these comparisons.
+    ``threshold_fmr``, chosen anew in each resample, is then applied to these comparisons. ``curve`` saves
+    sorting again where the comparisons' error curve is at hand.
     """
     if weights.shape[1] < comparisons.identities:
         raise ValueError(f"Weights for {weights.shape[1]} identities, comparisons of {comparisons.identities}.")
-    curve = error_curve(comparisons)
+    curve = curve or error_curve(comparisons)
     fixed = None if unmasked is None else unmasked.thresholds
     extra = np.empty(0) if fixed is None else np.quantile(fixed, np.linspace(0, 1, 33))
     thresholds, exact = threshold_grid(comparisons, curve, extra)
@@ -103,24 +103,6 @@ def evaluate(
     )
 
 
-def evaluate_conditions(
-    comparisons: Mapping[tuple[str, str], Comparisons | Callable[[], Comparisons]],
-    weights: np.ndarray,
-    threshold_fmr: float = 0.01,
-) -> dict[tuple[str, str], Evaluation]:
-    """Evaluate one network under every (condition, mask kinds), the unmasked pairs first: they fix the threshold.
-
-    A value may be a function that loads the comparisons, so that only one condition is in memory at a time.
-    """
-    unmasked, found = None, {}
-    for case in sorted(comparisons, key=lambda case: case[0] != UNMASKED):
-        loaded = comparisons[case]
-        loaded = loaded() if callable(loaded) else loaded
-        found[case] = evaluate(loaded, weights, unmasked=unmasked, threshold_fmr=threshold_fmr)
-        unmasked = found[case] if case[0] == UNMASKED else unmasked
-    return {case: found[case] for case in comparisons}
-
-
 def _unmeasurable(curve: ErrorCurve, names: Sequence[str]) -> dict[str, Metric]:
     counts = {"genuine": curve.genuine, "impostor": curve.impostor}
     return {name: Metric(name=name, value=None, note=NOT_MEASURABLE, **counts) for name in names}
@@ -135,37 +117,3 @@ def _effective_sizes(
     genuine = design_effect(rates.fnmr, points[:, 1], curve.genuine, people)
     impostor = design_effect(rates.fmr, points[:, 0], curve.impostor, max(1, identities // 2))
     return curve.genuine / genuine, curve.impostor / impostor
-
-
-def save_evaluations(path: Path, evaluations: Mapping[tuple[str, str], Evaluation]) -> None:
-    """Write evaluations by (condition, mask kinds) to one ``.npz`` file, whole or not at all, without pickles."""
-    plain, arrays = [], {}
-    for index, (case, evaluation) in enumerate(evaluations.items()):
-        fields = {name: value for name, value in vars(evaluation).items() if name not in ("resamples", "thresholds")}
-        fields["metrics"] = [asdict(metric) for metric in evaluation.metrics.values()]
-        plain.append([list(case), fields])
-        arrays |= {f"{index}/{name}": values for name, values in evaluation.resamples.items()}
-        if evaluation.thresholds is not None:
-            arrays[f"{index}/{THRESHOLDS}"] = evaluation.thresholds
-    with whole_file(path) as temporary:
-        np.savez_compressed(temporary, plain=np.array(json.dumps(plain)), **arrays)
-
-
-def load_evaluations(path: Path) -> dict[tuple[str, str], Evaluation]:
-    """Read what ``save_evaluations`` wrote; a file that is damaged or something else raises ValueError naming it."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        plain = json.loads(str(arrays.pop("plain")))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise ValueError(f"{path} holds no evaluations ({error}). Delete it and evaluate the stage again.") from None
-    return {tuple(case): _restored(index, fields, arrays) for index, (case, fields) in enumerate(plain)}
-
-
-def _restored(index: int, fields: dict, arrays: dict[str, np.ndarray]) -> Evaluation:
-    metrics = {metric["name"]: Metric(**metric) for metric in fields.pop("metrics")}
-    found = {name.split("/")[1]: values for name, values in arrays.items() if name.startswith(f"{index}/")}
-    thresholds = found.pop(THRESHOLDS, None)
-    return Evaluation(metrics=metrics, resamples=found, thresholds=thresholds, **fields)

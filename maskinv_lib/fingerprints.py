@@ -100,13 +100,17 @@ def _defined(node: ast.stmt) -> list[str]:
     return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
+SHOWN = ("figures", "tables", "explain")
+"""Modules of which a notebook depends only on the functions that it calls."""
+
+
 def drawn_hash(notebook: Path) -> str:
-    """Return 16 hexadecimal digits that stand for the functions of ``figures`` that a notebook calls."""
+    """Return 16 hexadecimal digits that stand for the functions of the modules ``SHOWN`` that a notebook calls."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-    calls = {node.attr for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Attribute) and _is_figures(node)}
-    return functions_hash("figures", tuple(sorted(calls)))
-
-
-def _is_figures(node: ast.Attribute) -> bool:
-    return isinstance(node.value, ast.Name) and node.value.id == "figures"
+    calls: dict[str, set[str]] = {module: set() for module in SHOWN}
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in calls:
+            calls[node.value.id].add(node.attr)
+    parts = [functions_hash(module, tuple(sorted(names))) for module, names in calls.items()]
+    return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]

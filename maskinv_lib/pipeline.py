@@ -1,10 +1,12 @@
 """What the notebooks call: train a run, evaluate it, gather a study. The glue between the rooms, and nothing else."""
 
 import contextlib
+import dataclasses
 import json
 import platform
 import subprocess
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +16,8 @@ import torch
 from torch import Tensor
 
 from maskinv_lib import files, study
-from maskinv_lib.benchmarks.rendered import CONDITIONS, RenderedBenchmark
+from maskinv_lib.benchmarks import Comparisons
+from maskinv_lib.benchmarks.rendered import CONDITIONS, RenderedBenchmark, masked_copy
 from maskinv_lib.evaluation import Evaluation, evaluate
 from maskinv_lib.faces import Faces
 from maskinv_lib.faces.synthetic import Rendering, rendered_set
@@ -64,7 +67,8 @@ def start_of(run: Run) -> dict[str, Tensor] | None:
 
 
 def _ancestor(run: Run, other: Run, path: Path) -> Network:
-    who = f"{run.name}, seed {run.seed}, needs {other.name}, seed {other.seed}."
+    needs = "its own model" if other is run else f"{other.name}, seed {other.seed}"
+    who = f"{run.name}, seed {run.seed}, needs {needs}."
     try:
         network, facts = load_network(path)
     except (FileNotFoundError, ValueError) as error:
@@ -73,6 +77,25 @@ def _ancestor(run: Run, other: Run, path: Path) -> Network:
         made = f"{path} was made by other code or settings (key {facts.get('key')}, now {other.key})."
         raise ValueError(f"{who} {made} Make it with: {other.command}")
     return network
+
+
+def example_views(run: Run, count: int = 8) -> Faces:
+    """Return the first ``count`` faces of the run's first batch, clean, and then the same as the student sees them."""
+    faces = faces_of(run.profile, "train")
+    views = Views(faces=faces, plan=run.plan, seed=run.seed, device=torch.device("cpu"))
+    images, batch = views.batch(0, ("clean", "masked"), 0.0)
+    shown = torch.cat([images["clean"][:count], images["masked"][:count]])
+    return dataclasses.replace(faces, images=shown, identity=batch.labels[:count].repeat(2))
+
+
+def example_pairs(benchmark: RenderedBenchmark, people: int = 6) -> Faces:
+    """Return three rows of test faces: a reference, the same person's probe with a seen and with an unseen mask."""
+    half = benchmark.views // 2
+    first = torch.arange(people) * benchmark.views
+    rows = [benchmark.faces.images[first]]
+    rows += [masked_copy(benchmark.faces, kinds)[first + half] for kinds in ("seen", "unseen")]
+    identity = benchmark.faces.identity[first].repeat(3)
+    return dataclasses.replace(benchmark.faces, images=torch.cat(rows), identity=identity)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +180,7 @@ def _status(run: Run, facts: dict) -> Iterator[None]:
 def _save_models(run: Run, training: Training) -> None:
     teacher = run.teacher and files.file_hash(run.teacher.folder / "model.safetensors")
     facts = {"profile": run.profile.name, "stage": run.name, "seed": run.seed, "key": run.key, "teacher": teacher}
-    final = training.network.state_dict()
+    final = {name: value.clone() for name, value in training.network.state_dict().items()}
     for at, state in training.milestones.items():
         training.network.load_state_dict(state)
         save_network(study.milestone(run, at), training.network, {**facts, "milestone": at})
@@ -176,11 +199,18 @@ def spent(run: Run) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluated:
-    """A run's results: an evaluation and an error curve per (condition, mask kinds)."""
+    """A run's results: an evaluation and an error curve per (condition, mask kinds).
+
+    comparisons: the scores themselves, only where they were just computed. facts: what ``run.json`` says of the
+    training. source: where the numbers come from.
+    """
 
     run: Run
     evaluations: dict[tuple[str, str], Evaluation]
     curves: dict[tuple[str, str], ErrorCurve]
+    comparisons: dict[tuple[str, str], Comparisons] = dataclasses.field(default_factory=dict)
+    facts: dict = dataclasses.field(default_factory=dict)
+    source: str = "evaluated now"
 
 
 def benchmark_of(profile: Profile, split: str = "test") -> RenderedBenchmark:
@@ -219,14 +249,24 @@ def evaluate_run(run: Run) -> Evaluated:
     """Measure ``run`` on the test people and write ``metrics.json`` and ``resamples.npz``."""
     benchmark = benchmark_of(run.profile)
     weights = identity_weights(benchmark.identities, run.profile.resamples)
+    scored = {(condition, kinds): comparisons for condition, kinds, comparisons in score(run, benchmark)}
     evaluations, curves = {}, {}
-    for condition, kinds, comparisons in score(run, benchmark):
+    for place, comparisons in scored.items():
+        curves[place] = error_curve(comparisons)
         unmasked = evaluations.get(CONDITIONS[0])
-        evaluations[condition, kinds] = evaluate(comparisons, weights, unmasked=unmasked)
-        curves[condition, kinds] = error_curve(comparisons)
-    found = Evaluated(run=run, evaluations=evaluations, curves=curves)
+        evaluations[place] = evaluate(comparisons, weights, unmasked=unmasked, curve=curves[place])
+    found = Evaluated(run=run, evaluations=evaluations, curves=curves, comparisons=scored)
     write_evaluation(found)
     return found
+
+
+def open_evaluation(run: Run) -> Evaluated:
+    """Evaluate ``run`` if it was trained; else read what ``results`` holds of it, whatever made that, and say so."""
+    published = study.results() / run.profile.name / "stages" / run.stage.name / f"seed-{run.seed}"
+    if (run.folder / "model.safetensors").exists() or run.overrides or not published.exists():
+        return evaluate_run(run)
+    found = read_evaluation(run, published)
+    return dataclasses.replace(found, source="read from the published results, because this run was not trained here")
 
 
 CURVE_POINTS = 160
@@ -271,10 +311,10 @@ def read_evaluation(run: Run, folder: Path | None = None) -> Evaluated:
     """Read what ``write_evaluation`` wrote, from the run's folder or another; an unreadable file names the remedy."""
     folder = folder or run.folder
     try:
-        record = files.read_json(folder / "metrics.json")
+        record, facts = (files.read_json(folder / f"{name}.json") for name in ("metrics", "run"))
         with np.load(folder / "resamples.npz") as arrays:
             resamples = {name: arrays[name].astype(np.float32) for name in arrays.files}
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         command = run.command.replace("02-train", "03-evaluate")
         raise FileNotFoundError(
             f"{run.name}, seed {run.seed} has no readable evaluation: {error}. Make it with: {command}"
@@ -291,7 +331,7 @@ def read_evaluation(run: Run, folder: Path | None = None) -> Evaluated:
                 n: part[n] for n in ("identities", "fold_error", "threshold", "effective_genuine", "effective_impostor")
             },
         )
-    return Evaluated(run=run, evaluations=evaluations, curves=curves)
+    return Evaluated(run=run, evaluations=evaluations, curves=curves, facts=facts)
 
 
 def read_log(run: Run) -> list[dict]:

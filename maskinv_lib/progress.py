@@ -9,12 +9,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from maskinv_lib import study
+from maskinv_lib.jobs import stale
 from maskinv_lib.recipes import Profile
-
-
-def key_file(run: study.Run, job: str) -> Path:
-    """Return the file that changes when ``job`` ("train" or "evaluate") of ``run`` must be done again."""
-    return study.runs() / run.profile.name / "keys" / f"seed-{run.seed}" / f"{run.name}.{job}"
 
 
 def event(folder: Path, job: str, what: str, **facts: object) -> None:
@@ -53,6 +49,10 @@ class Progress:
 
     def __init__(self, profile: Profile, planned: list[study.Run], folder: Path, cores: int) -> None:
         self.folder, self.planned, self.cores = folder, planned, cores
+        self.stale = {
+            f"{run.stage.name}, seed {run.seed}": [job for job in ("train", "evaluate") if stale(run, job)]
+            for run in planned
+        }
         self.parallel = max(1, cores // profile.threads)
         self.read = 0
         self.running: dict[str, float] = {}
@@ -106,21 +106,15 @@ class Progress:
         work = guess["faces"] if "render faces" in self.running else 0.0
         for run in self.planned:
             where = f"{run.stage.name}, seed {run.seed}"
-            work += self._rest(f"train {where}", guess["notebook"] + run.plan.schedule.budget / self._speed(), now)
-            work += self._rest(f"evaluate {where}", self._mean("evaluate ", guess["evaluate"]), now)
+            if "train" in self.stale[where]:
+                whole = guess["notebook"] + run.plan.schedule.budget / self._speed()
+                work += self._rest(f"train {where}", whole, now)
+            if "evaluate" in self.stale[where]:
+                work += self._rest(f"evaluate {where}", self._mean("evaluate ", guess["evaluate"]), now)
         return work / self.parallel + guess["notebook"] * 2
 
     def _rest(self, job: str, whole: float, now: float) -> float:
-        if job in self.done or (job not in self.running and self._up_to_date(job)):
-            return 0.0
-        return max(1.0, whole - (now - self.running.get(job, now)))
-
-    def _up_to_date(self, job: str) -> bool:
-        verb, _, where = job.partition(" ")
-        stage, _, seed = where.partition(", seed ")
-        run = next(run for run in self.planned if run.stage.name == stage and run.seed == int(seed))
-        result, needed = run.folder / f"{verb}.ipynb", key_file(run, verb)
-        return result.exists() and result.stat().st_mtime >= needed.stat().st_mtime
+        return 0.0 if job in self.done else max(1.0, whole - (now - self.running.get(job, now)))
 
     def _mean(self, prefix: str, guess: float) -> float:
         found = [seconds for job, seconds in self.done.items() if job.startswith(prefix)]

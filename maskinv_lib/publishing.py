@@ -6,7 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
-from maskinv_lib import files, running, study
+from maskinv_lib import files, jobs, study
 from maskinv_lib.progress import ladder_table
 from maskinv_lib.recipes import Profile
 from maskinv_lib.study import Run
@@ -123,7 +123,7 @@ def restore(profile: Profile, stage: str | None = None) -> None:
     if not places:
         raise FileNotFoundError(f"No published stage of {profile.name} below {source}.")
     seeds = [int(place.name.removeprefix("seed-")) for place in places]
-    running.prepare(profile, study.planned(profile, range(max(seeds) + 1)))
+    jobs.prepare(profile, study.planned(profile, range(max(seeds) + 1)))
     for place, seed in zip(places, seeds, strict=True):
         run = study.Run(profile=profile, stage=study.STAGES[place.parent.name], seed=seed, overrides={})
         print(f"{run.name}, seed {seed}: {_restore_run(run, place)}")

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import re
 from dataclasses import dataclass, field
 
 from maskinv_lib import checks
@@ -183,6 +184,12 @@ def _same_kind(name: str, value: object, current: object) -> object:
         value = float(value)
     if type(value) is not wanted or (wanted is float and not abs(value) < float("inf")):
         raise ValueError(f"override {name} must be {wanted.__name__} such as {current!r}, not {value!r}.")
+    if wanted is int:
+        return checks.whole_number(f"override {name}", value, minimum=1)
+    if wanted is float and value < 0:
+        raise ValueError(f"override {name} must not be negative, such as {current!r}, not {value!r}.")
+    if wanted is str and not re.fullmatch(r"[\w-]+", value):
+        raise ValueError(f"override {name} must be a name such as {current!r}, not {value!r}.")
     return checks.fraction(name, value) if name == "mask_probability" else value
 
 

@@ -223,12 +223,12 @@ def resampled_scores(rates: ResampledRates, centre: float) -> dict[str, np.ndarr
 def design_effect(rates: np.ndarray, point: np.ndarray, count: int, people: int) -> float:
     """Return the variance over identities / the binomial variance of ``count`` independent comparisons, at least 1.
 
-    rates: [R, T] in the resamples, point: [T] of the data itself. It is taken at the fewest errors from FEW_ERRORS up;
-    where no threshold has so many errors and successes, all comparisons of one person count as one.
+    rates: [R, T] in the resamples, point: [T] of the data itself. The median over the thresholds with FEW_ERRORS to
+    ten times as many errors; where there is none, all comparisons of one person count as one.
     """
     errors = point * count
-    usable = (errors >= FEW_ERRORS) & (count - errors >= FEW_ERRORS)
+    usable = (errors >= FEW_ERRORS) & (errors <= min(10 * FEW_ERRORS, count - FEW_ERRORS))
     if not usable.any():
         return max(1.0, count / people)
-    at = int(np.flatnonzero(usable)[np.argmin(errors[usable])])
-    return max(1.0, float(np.nanvar(rates[:, at]) * count / (point[at] * (1 - point[at]))))
+    binomial = point[usable] * (1 - point[usable]) / count
+    return max(1.0, float(np.median(np.nanvar(rates[:, usable], axis=0) / binomial)))

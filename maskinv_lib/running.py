@@ -9,39 +9,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from maskinv_lib import fingerprints, study
-from maskinv_lib.files import content_hash, only_process, write_text
-from maskinv_lib.progress import Progress, event, key_file, ladder_table
+from maskinv_lib import study
+from maskinv_lib.files import only_process
+from maskinv_lib.progress import Progress, event, ladder_table
 from maskinv_lib.recipes import Profile
-
-
-def prepare(profile: Profile, planned: list[study.Run]) -> Path:
-    """Write the key files of a study, those that changed; return the profile's folder below ``runs``."""
-    folder = study.runs() / profile.name
-    notebooks = study.root() / "notebooks"
-    faces = {"config": profile.faces.__dict__, "code": fingerprints.code_hash("faces.synthetic")}
-    drawn = {path.name[:2]: fingerprints.drawn_hash(path) for path in sorted(notebooks.glob("0*.ipynb"))}
-    _write_key(folder / "keys/faces", faces)
-    _write_key(folder / "keys/gallery", [faces, fingerprints.code_hash("masks"), drawn["01"]])
-    for run in planned:
-        _write_key(key_file(run, "train"), [run.key, drawn["02"]])
-        _write_key(key_file(run, "evaluate"), [run.evaluation_key, drawn["03"]])
-    results = [run.evaluation_key for run in planned]
-    _write_key(folder / "keys/compare", [results, fingerprints.code_hash("verdicts", "uncertainty"), drawn["04"]])
-    return folder
-
-
-def _write_key(path: Path, value: object) -> None:
-    text = content_hash(value) + "\n"
-    if not path.exists() or path.read_text() != text:
-        write_text(path, text)
 
 
 class StudyLock:
     """The lock of a profile's folder: held by the one workflow that runs in it, freed when that process dies."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / "keys/lock"
+        self.path = folder / "keys" / "lock"
         self.held = contextlib.ExitStack()
 
     def take(self) -> None:
@@ -71,8 +49,8 @@ def run_notebook(notebook: Path, output: Path, parameters: dict, *, failed: Path
     output.parent.mkdir(parents=True, exist_ok=True)
     failed.parent.mkdir(parents=True, exist_ok=True)
     failed.unlink(missing_ok=True)
-    config = Config({"KernelManager": {"transport": "ipc"}})
     with tempfile.TemporaryDirectory(prefix="maskinv-") as private:
+        config = Config({"KernelManager": {"transport": "ipc", "ip": f"{private}/kernel"}})
         os.environ |= {"IPYTHONDIR": private, "JUPYTER_RUNTIME_DIR": private}
         try:
             papermill.execute_notebook(

@@ -94,7 +94,7 @@ def _smoke() -> Profile:
     return Profile(
         name="smoke",
         idea="Two rungs in about a minute: shows that everything runs, says nothing about the method.",
-        faces=RenderedFaces(train=24, train_views=8, validation=10, validation_views=4, test=24, test_views=8),
+        faces=RenderedFaces(train=24, train_views=8, validation=20, validation_views=4, test=24, test_views=8),
         network="compact",
         embedding_size=64,
         schedule=Schedule(budget=1920, batch=32),
@@ -110,7 +110,7 @@ def _laptop() -> Profile:
         faces=RenderedFaces(),
         network="compact",
         embedding_size=128,
-        schedule=Schedule(budget=19200),
+        schedule=Schedule(budget=25_600),
         stages=tuple(STAGES),
         head={"margin": 0.3, "scale": 32.0},
     )
@@ -259,7 +259,7 @@ class Run:
         )
 
 
-EVALUATION_CODE = ("benchmarks.rendered", "uncertainty", "templates")
+EVALUATION_CODE = ("benchmarks.rendered", "evaluation", "templates")
 """The modules that decide what an evaluation measures."""
 
 

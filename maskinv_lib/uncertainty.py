@@ -7,6 +7,7 @@ freedom of Satterthwaite (1946). Error rates get Wilson's interval with the numb
 this variance amounts to (Fogliato, Patil and Perona, IJCV 2024): it stays in [0, 1] and holds at zero errors.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -77,7 +78,7 @@ def wilson_interval(rate: float, size: float, quantile: float = 1.959964) -> tup
         raise ValueError(f"Wilson's interval needs a rate in [0, 1] and a positive size, not {rate} and {size}.")
     square = quantile**2
     centre = (rate + square / (2 * size)) / (1 + square / size)
-    reach = quantile / (1 + square / size) * np.sqrt(rate * (1 - rate) / size + square / (4 * size**2))
+    reach = quantile / (1 + square / size) * math.sqrt(rate * (1 - rate) / size + square / (4 * size**2))
     return (0.0 if rate == 0 else max(0.0, centre - reach)), (1.0 if rate == 1 else min(1.0, centre + reach))
 
 
@@ -89,7 +90,9 @@ def _effective(evaluations: Sequence[Evaluation], name: str) -> tuple[int, float
     """Return (comparisons, independent comparisons they amount to) behind a rate."""
     impostor = name.startswith("fmr_at")
     counts = [e.metrics[name].impostor if impostor else e.metrics[name].genuine for e in evaluations]
-    return min(counts), min(e.effective_impostor if impostor else e.effective_genuine for e in evaluations)
+    return min(counts), float(
+        np.median([e.effective_impostor if impostor else e.effective_genuine for e in evaluations])
+    )
 
 
 def _rate_bounds(evaluations: Sequence[Evaluation], name: str, interval: Interval, level: float) -> tuple[float, float]:
@@ -112,7 +115,8 @@ def _accuracy_bounds(evaluations: Sequence[Evaluation], values: np.ndarray, leve
 def metric_over_seeds(evaluations: Sequence[Evaluation], name: str, level: float = 0.95) -> Metric:
     """Return a metric's mean over seeds with its interval; with one evaluation, that network's own.
 
-    Not measurable in one seed: not measurable. The accuracy's interval comes from its folds.
+    Not measurable in one seed: not measurable. The accuracy's interval comes from its folds; a metric whose resamples
+    were not kept has none.
     """
     parts = [evaluation.metrics[name] for evaluation in evaluations]
     whole = replace(parts[0], threshold=parts[0].threshold if len(parts) == 1 else None)
@@ -122,6 +126,8 @@ def metric_over_seeds(evaluations: Sequence[Evaluation], name: str, level: float
     if name == "accuracy":
         low, high = _accuracy_bounds(evaluations, values, level)
         return replace(whole, value=float(values.mean()), low=low, high=high, note="interval over folds")
+    if not all(name in evaluation.resamples for evaluation in evaluations):
+        return replace(whole, value=float(values.mean()))
     resamples = np.stack([evaluation.resamples[name] for evaluation in evaluations])
     interval = seed_and_identity_interval(values, resamples, evaluations[0].identities, level)
     bounds = (interval.low, interval.high)

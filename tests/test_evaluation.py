@@ -1,10 +1,10 @@
-"""An evaluation holds the same metrics in the data and in every resample, and survives the disk."""
+"""An evaluation holds the same metrics in the data and in every resample."""
 
 import numpy as np
 import pytest
 
 from maskinv_lib import metrics
-from maskinv_lib.evaluation import evaluate, evaluate_conditions, load_evaluations, save_evaluations
+from maskinv_lib.evaluation import evaluate
 from maskinv_lib.resampling import identity_weights
 from tests.simulated import population
 
@@ -24,7 +24,8 @@ def weights():
 
 @pytest.fixture(scope="module")
 def evaluations(conditions, weights):
-    return evaluate_conditions(dict(reversed(conditions.items())), weights, threshold_fmr=0.05)
+    clean = evaluate(conditions[CLEAN], weights, threshold_fmr=0.05)
+    return {CLEAN: clean, MASKED: evaluate(conditions[MASKED], weights, unmasked=clean)}
 
 
 def test_values_are_those_of_the_metrics_room(conditions, evaluations):
@@ -54,16 +55,11 @@ def test_the_unmasked_threshold_is_chosen_anew_in_each_resample(conditions, weig
         assert found == pytest.approx(expected, abs=0.01)
 
 
-def test_conditions_may_be_loaded_one_at_a_time_the_unmasked_pairs_first(conditions, weights, evaluations):
-    order = []
-
-    def loader(case):
-        return lambda: order.append(case) or conditions[case]
-
-    found = evaluate_conditions({case: loader(case) for case in (MASKED, CLEAN)}, weights, threshold_fmr=0.05)
-    assert order == [CLEAN, MASKED]
-    assert list(found) == [MASKED, CLEAN]
-    np.testing.assert_array_equal(found[MASKED].resamples["eer"], evaluations[MASKED].resamples["eer"])
+def test_a_curve_at_hand_changes_nothing(conditions, weights, evaluations):
+    curve = metrics.error_curve(conditions[CLEAN])
+    found = evaluate(conditions[CLEAN], weights, threshold_fmr=0.05, curve=curve)
+    assert found.metrics == evaluations[CLEAN].metrics
+    np.testing.assert_array_equal(found.resamples["eer"], evaluations[CLEAN].resamples["eer"])
 
 
 def test_a_threshold_that_cannot_be_fixed_leaves_its_metrics_unmeasurable(conditions, weights):
@@ -83,32 +79,3 @@ def test_effective_sizes_lie_between_people_and_comparisons(conditions, evaluati
 def test_weights_must_cover_the_identities(conditions):
     with pytest.raises(ValueError, match="Weights for 59 identities, comparisons of 60"):
         evaluate(conditions[CLEAN], identity_weights(59, 10))
-
-
-def test_saved_and_loaded_evaluations_are_the_same(tmp_path, evaluations, conditions, weights):
-    path = tmp_path / "resamples.npz"
-    unfixed = {("all", "real"): evaluate(conditions[CLEAN], weights, threshold_fmr=1e-6)}
-    save_evaluations(path, evaluations | unfixed)
-    loaded = load_evaluations(path)
-    assert list(loaded) == [*evaluations, *unfixed]
-    assert loaded["all", "real"].thresholds is None
-    for case, evaluation in evaluations.items():
-        assert loaded[case].metrics == evaluation.metrics
-        assert loaded[case].effective_genuine == evaluation.effective_genuine
-        np.testing.assert_array_equal(loaded[case].thresholds, evaluation.thresholds)
-        assert list(loaded[case].resamples) == list(evaluation.resamples)
-        for name, values in evaluation.resamples.items():
-            np.testing.assert_array_equal(loaded[case].resamples[name], values)
-    first = path.read_bytes()
-    save_evaluations(path, loaded)
-    assert path.read_bytes() == first
-
-
-@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04broken"])
-def test_a_damaged_file_is_named(tmp_path, content):
-    path = tmp_path / "resamples.npz"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"resamples\.npz holds no evaluations"):
-        load_evaluations(path)
-    with pytest.raises(FileNotFoundError):
-        load_evaluations(tmp_path / "missing.npz")

@@ -7,11 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from maskinv_lib.faces import TEMPLATE, anatomy, synthetic
-from maskinv_lib.faces.anatomy import IDENTITY, VIEW, alignment, face_points, height, parameters, project
-from maskinv_lib.faces.camera import _blocks, _blur, _noise
-from maskinv_lib.faces.painting import outline, scene
+from maskinv_lib.faces.anatomy import IDENTITY, VIEW
 from maskinv_lib.faces.synthetic import PLAIN, Rendering, landmarks, render_faces, rendered_set
-from maskinv_lib.randomness import key
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +23,6 @@ def batch():
     """Nineteen faces with every nuisance (a number that no chunk size divides), and what they are."""
     identity, view = torch.arange(19) * 7, torch.arange(19) % 5
     return identity, view, render_faces(3, identity, view)
-
-
-def strengths(**changes):
-    return dataclasses.asdict(dataclasses.replace(PLAIN, **changes))
 
 
 def test_faces_are_uint8_rgb_that_use_the_range(batch):
@@ -139,19 +132,6 @@ def test_people_are_aligned_to_the_template_under_pose_and_expression():
         assert (points.mean(0) - torch.tensor(TEMPLATE)).norm(dim=1).max() < 1
 
 
-def test_the_alignment_is_the_least_squares_similarity():
-    p = parameters(0, torch.arange(6), torch.arange(6), strengths(pose=1.0))
-    u, w = face_points(p)
-    x, y = (t.reshape(6, 5).double() for t in project(p, u, w, height(p, u, w)))
-    a, b, tx, ty = (t.flatten() for t in alignment(p))
-    goal = torch.tensor(TEMPLATE, dtype=torch.float64)
-    for k in range(6):  # x' = ax - by + tx, y' = bx + ay + ty as ten equations in four unknowns
-        one, zero = torch.ones(5, dtype=torch.float64), torch.zeros(5, dtype=torch.float64)
-        rows = torch.cat([torch.stack([x[k], -y[k], one, zero], 1), torch.stack([y[k], x[k], zero, one], 1)])
-        solution = torch.linalg.lstsq(rows, goal.T.reshape(-1, 1)).solution.flatten()
-        torch.testing.assert_close(torch.stack([a[k], b[k], tx[k], ty[k]]).double(), solution, rtol=1e-3, atol=1e-3)
-
-
 def test_the_pupils_are_where_the_landmarks_say():
     identity = torch.arange(40)
     rendering = dataclasses.replace(PLAIN, pose=0.6, jitter=1.0)
@@ -166,62 +146,6 @@ def test_the_pupils_are_where_the_landmarks_say():
             centre = torch.stack([(dark * axis[None]).sum(), (dark * axis[:, None]).sum()]) / dark.sum()
             errors.append((centre - torch.stack([x, y])).norm())
     assert torch.stack(errors).median() < 2
-
-
-def test_the_face_fills_the_crop():
-    p = parameters(5, torch.arange(30), torch.zeros(30, dtype=torch.int64), strengths())
-    inside = outline(p, scene(p))[:, 0] < 0  # [30, 112, 112]
-    width = inside[:, 60].sum(1).float()
-    chin = inside[:, :, 56].float().cumsum(1).argmax(1)
-    assert (width > 66).all() and (width < 90).all() and 74 < width.mean() < 84
-    assert 106 < chin.float().mean() < 112 and (chin > 102).all()
-
-
-def test_blocks_match_a_plain_dct():
-    image = torch.rand(1, 3, 112, 112, generator=torch.Generator().manual_seed(0))
-    basis = torch.tensor(
-        [
-            [
-                (0.125**0.5 if k == 0 else 0.5) * torch.cos(torch.tensor((2 * n + 1) * k * torch.pi / 16))
-                for n in range(8)
-            ]
-            for k in range(8)
-        ]
-    )
-    luma = 0.299 * image[0, 0] + 0.587 * image[0, 1] + 0.114 * image[0, 2]
-    planes = torch.stack([luma, image[0, 2] - luma, image[0, 0] - luma])
-    step = 0.05
-    for channel, plane in enumerate(planes):
-        for top in (0, 56):
-            block = basis @ plane[top : top + 8, 16:24] @ basis.T
-            quanta = torch.tensor([[step * (1 + 0.4 * (i + j)) for j in range(8)] for i in range(8)])
-            quanta = quanta * (1.5 if channel else 1)
-            planes[channel, top : top + 8, 16:24] = basis.T @ (torch.round(block / quanta) * quanta) @ basis
-    red, blue = planes[0] + planes[2], planes[0] + planes[1]
-    result = _blocks(image, torch.full((1, 1, 1, 1), step))[0]
-    for top in (0, 56):
-        torch.testing.assert_close(result[0, top : top + 8, 16:24], red[top : top + 8, 16:24], atol=1e-4, rtol=0)
-        torch.testing.assert_close(result[2, top : top + 8, 16:24], blue[top : top + 8, 16:24], atol=1e-4, rtol=0)
-
-
-def test_blur_keeps_the_mean_and_spreads_a_point():
-    image = torch.zeros(1, 3, 112, 112)
-    image[:, :, 50, 60] = 1
-    sigma = 0.8
-    blurred = _blur(image, torch.full((1, 1, 1, 1), sigma))[0, 0]
-    offset = torch.arange(112.0) - 60
-    assert blurred.sum().item() == pytest.approx(1, abs=1e-5)
-    assert (blurred.sum(0) * offset**2).sum().item() == pytest.approx(sigma**2, abs=1e-4)
-    assert torch.equal(_blur(image, torch.zeros(1, 1, 1, 1)), image)
-
-
-def test_noise_is_white_and_standard():
-    noise = _noise(key(0, "test", torch.arange(3)))
-    assert noise.shape == (3, 3, 112, 112)
-    flat = noise.reshape(9, -1)
-    torch.testing.assert_close(flat.mean(1), torch.zeros(9), atol=0.04, rtol=0)
-    torch.testing.assert_close(torch.corrcoef(flat), torch.eye(9), atol=0.05, rtol=0)
-    torch.testing.assert_close(flat.std(1), torch.ones(9), atol=0.03, rtol=0)
 
 
 def test_a_set_has_dense_labels_in_the_order_of_the_identities():
@@ -265,8 +189,6 @@ def test_whatever_decides_the_bytes_has_its_own_file(tmp_path):
 
 
 def test_every_module_of_the_renderer_decides_the_name():
-    used = {name for name, module in vars(synthetic).items() if getattr(module, "__name__", "").startswith("maskinv")}
-    assert used  # the imports below are looked up by source, so that a new module cannot be forgotten
     folder = synthetic.Path(synthetic.__file__).parent
     todo, seen = ["synthetic"], set()
     while todo:

@@ -148,6 +148,11 @@ def test_accuracy_carries_the_error_over_folds(ladder):
     assert found.note == "interval over folds"
 
 
+def test_a_metric_without_resamples_has_no_interval(ladder):
+    found = metric_over_seeds([replace(ladder[0, 0], resamples={})], "gmean")
+    assert (found.value, found.low, found.high) == (ladder[0, 0].metrics["gmean"].value, None, None)
+
+
 def test_differences_are_paired_by_resample(ladder):
     same = paired_difference(seeds_of(ladder, 0), seeds_of(ladder, 0), "gmean")
     assert (same.value, same.error) == (0, 0)

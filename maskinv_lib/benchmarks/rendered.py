@@ -46,8 +46,8 @@ class RenderedBenchmark:
     views: int
 
     def __post_init__(self) -> None:
-        people = len(self.faces) // self.views
-        expected = torch.arange(people).repeat_interleave(self.views)
+        people = len(self.faces) // max(1, self.views)
+        expected = torch.arange(people).repeat_interleave(max(1, self.views))
         if self.views < 2 or self.views % 2 or not torch.equal(self.faces.identity, expected):
             raise ValueError(f"{self.name}: needs an even number of views of each identity in a row, not {self.views}.")
         if people < 2 * FOLDS:

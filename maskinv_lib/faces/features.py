@@ -29,9 +29,8 @@ def skin(p: SimpleNamespace, s: SimpleNamespace) -> Tensor:
     flush = spot((a - 23) / 12, (w - 4) / 9) + 0.7 * spot(u / 8, w / 7)
     canvas = canvas * (1 + (p.flush * (1 - 0.6 * p.tone)) * flush * constant(u, 0.02, -0.10, -0.09))
     freckled = (p.freckles * (1.1 - p.tone)).clamp(0, 1)
-    speckle = (
-        torch.sin(1.2 * u + 3 * waves[0] + waves[2]) * torch.sin(1.3 * w + 3 * waves[1] + 0.4 * u) + 0.4 * waves[3]
-    )
+    bent_u, bent_w = 1.1 * u + 2.5 * torch.sin(0.37 * w + waves[1]), 1.2 * w + 2.5 * torch.sin(0.41 * u + waves[0])
+    speckle = torch.sin(bent_u) * torch.sin(bent_w) + 0.4 * waves[3]
     freckle = torch.sigmoid((speckle - 0.85) / 0.12) * spot((w + 3) / 15) * freckled
     canvas = canvas * (1 - 0.4 * freckle * constant(u, 0.35, 0.6, 0.75))
     for k in range(3):
@@ -167,7 +166,6 @@ def beard(p: SimpleNamespace, s: SimpleNamespace, canvas: Tensor) -> None:
     above = (
         torch.sigmoid((w - top) / 0.9) * torch.sigmoid((p.mouth_row + 1 - w) / 0.9) * edge(a - p.half_mouth - 1.5, 1)
     )
-    grain = torch.sin(1.6 * u + 0.5 * w) + torch.sin(1.3 * w - 0.9 * a + 1) + torch.sin(0.4 * u - 1.8 * w + p.beard)
-    grain = 0.92 + 0.06 * grain
+    grain = 0.92 + 0.07 * torch.sin(1.9 * a + 2 * torch.sin(0.45 * w + 0.2 * a) + 0.3 * w)  # strands that hang down
     cover = torch.maximum(jaw * torch.maximum(full, shadow), above * torch.maximum(whisker, shadow))
     paint(canvas, (0.86 * cover * free * grain).clamp(0, 0.93), 0.75 * p.hair + 0.25 * p.dark_skin)

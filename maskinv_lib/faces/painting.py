@@ -71,9 +71,9 @@ def hair_texture(p: SimpleNamespace, s: SimpleNamespace) -> Tensor:
     fan = (s.fx - p.parting) / (30 + (s.fy + 70).abs())
     strand = torch.sin(38 * fan + 2 * torch.sin(9 * fan + p.parting)) + 0.8 * torch.sin(63 * fan + 0.07 * s.fy + p.wind)
     warp_x, warp_y = torch.sin(0.23 * s.fx + p.parting), torch.sin(0.31 * s.fy + p.wind)
-    curl = torch.sin(0.74 * s.fx + 2.2 * warp_y + 1.5 * warp_x) * torch.sin(0.70 * s.fy + 2.2 * warp_x - 1.2 * warp_y)
+    curl = torch.sin(0.52 * s.fx + 2.6 * warp_y + 1.7 * warp_x) * torch.sin(0.48 * s.fy + 2.6 * warp_x - 1.5 * warp_y)
     sheen = spot((s.fy + 57 - 0.008 * s.fx * s.fx) / 5)
-    return 1 + (0.075 * strand + 0.22 * sheen) * (1 - p.curly) + 0.20 * curl * p.curly
+    return 1 + 0.075 * strand * (1 - 0.4 * p.curly) + 0.22 * sheen * (1 - p.curly) + 0.10 * curl * p.curly
 
 
 def back_hair(p: SimpleNamespace, s: SimpleNamespace) -> Tensor:

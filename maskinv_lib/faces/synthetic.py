@@ -54,6 +54,7 @@ class Rendering:
         for name, value in dataclasses.asdict(self).items():
             if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value < math.inf:
                 raise ValueError(f"Rendering.{name} must be a number from 0 up, not {value!r}.")
+            object.__setattr__(self, name, float(value))  # 1 and 1.0 name the same stored set
 
 
 PLAIN = Rendering(pose=0, jitter=0, light=0, expression=0, background=0, hair=0, glasses=0, degradation=0)
@@ -114,9 +115,9 @@ def rendered_set(
 
     cache: a folder in which the set is kept, under a name that stands for all that decides its bytes, the renderer's
     own source included; a damaged file is rendered anew. progress: called with (faces done, faces in all).
-    Raises ValueError if there are no identities or no views.
+    Raises ValueError if there are no identities or no views, or if the seed is not a whole number.
     """
-    views = whole_number("views", views, minimum=1)
+    seed, views = whole_number("seed", seed), whole_number("views", views, minimum=1)
     if not isinstance(identities, range) or len(identities) == 0:
         raise ValueError(f"identities must be a range that is not empty, such as range(100), not {identities!r}.")
     rendering, device = rendering or Rendering(), torch.device(device)

@@ -1,0 +1,237 @@
+"""Figures say what they show: axes, counts, what is not measurable; tables print what the data hold."""
+
+import io
+import itertools
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+from maskinv_lib import figures
+from maskinv_lib.faces import Faces
+from maskinv_lib.metrics import Metric, curve_of_scores
+from maskinv_lib.verdicts import CLAIMS, Difference
+from tests.simulated import population
+
+STAGES = list(figures.STYLES)
+
+
+def curve(shift=0.0, seed=0, impostor=5000):
+    generator = np.random.default_rng(seed)
+    return curve_of_scores(generator.normal(0.5 + shift, 0.1, 400), generator.normal(0, 0.12, impostor))
+
+
+def metric(value=0.031, low=0.026, high=0.037, name="eer"):
+    return Metric(name=name, value=value, low=low, high=high, genuine=400, impostor=5000)
+
+
+def texts(figure: Figure) -> str:
+    """All words of a figure."""
+    return "\n".join(text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text")))
+
+
+def saved(figure: Figure) -> int:
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return len(file.getvalue())
+
+
+def lines_of(axes, label):
+    return [line for line in axes.get_lines() if line.get_label() == label]
+
+
+def luminance(color):
+    return np.dot(to_rgb(color), (0.299, 0.587, 0.114))
+
+
+def test_stages_differ_in_colour_line_and_marker_and_greyscale_is_told_by_line():
+    styles = [figures.style_of(stage) for stage in STAGES]
+    for one, two in itertools.combinations(styles, 2):
+        assert one.color != two.color
+        assert one.line != two.line
+        assert one.marker != two.marker
+    assert len({round(luminance(style.color), 2) for style in styles}) == len(styles)
+
+
+def test_an_unknown_stage_keeps_one_style():
+    assert figures.style_of("srt") == figures.style_of("srt")
+    assert figures.style_of("srt").color not in {style.color for style in figures.STYLES.values()}
+
+
+def test_det_has_log_fmr_in_per_cent_and_the_number_of_impostors():
+    figure = figures.det_curves({"one": {STAGES[0]: curve(), STAGES[1]: curve(0.1)}, "two": {STAGES[0]: curve()}})
+    first = figure.axes[0]
+    assert first.get_xscale() == first.get_yscale() == "log"
+    assert "5,000 impostor" in texts(figure)
+    assert figures.NOT_MEASURABLE in texts(figure)
+    assert first.xaxis.get_major_formatter()(0.01) == "1"
+    line = lines_of(first, STAGES[0])[0]
+    assert line.get_color() == figures.STYLES[STAGES[0]].color
+    assert line.get_xdata().min() == pytest.approx(1 / 5000)  # nothing is drawn where nothing can be measured
+    assert saved(figure) > 5000
+
+
+def test_det_shows_the_curves_own_values_and_the_mean_of_seeds():
+    curves = [curve(seed=seed) for seed in (0, 1)]
+    figure = figures.det_curves({"one": {STAGES[2]: curves}}, log_fnmr=False)
+    line = lines_of(figure.axes[0], STAGES[2])[0]
+    at = np.abs(line.get_xdata() - 0.01).argmin()
+    fmr = line.get_xdata()[at]
+    expected = np.mean([c.fnmr[np.abs(c.fmr - fmr).argmin()] for c in curves])
+    assert line.get_ydata()[at] == pytest.approx(expected, abs=0.005)
+    assert figure.axes[0].get_yscale() == "linear"
+    assert figure.axes[0].collections  # the seeds' range
+
+
+def test_roc_is_the_complement_of_det():
+    panels = {"one": {STAGES[0]: curve()}}
+    det, roc = figures.det_curves(panels, log_fnmr=False), figures.roc_curves(panels)
+    values = [lines_of(figure.axes[0], STAGES[0])[0].get_ydata() for figure in (det, roc)]
+    np.testing.assert_allclose(values[0], 1 - values[1])
+    assert "true match rate" in texts(roc)
+
+
+def test_score_distributions_name_each_threshold_and_its_condition():
+    comparisons = population(20, stages=1, seeds=1, generator=np.random.default_rng(0))[0, 0]
+    figure = figures.score_distributions(
+        {"unmasked": comparisons, "masked": comparisons}, {"FMR 1 % on unmasked pairs": 0.25, "FMR 0.1 %": None}
+    )
+    assert "FMR 1 % on unmasked pairs: 0.250" in texts(figure)
+    assert "FMR 0.1 %" not in texts(figure)
+    assert "60 genuine, 190 impostor" in texts(figure)
+    assert all(lines_of(axes, "FMR 1 % on unmasked pairs: 0.250")[0].get_xdata()[0] == 0.25 for axes in figure.axes)
+    assert saved(figure) > 5000
+
+
+def test_ladder_keeps_its_order_and_draws_per_cent_intervals_and_seeds():
+    unmeasurable = Metric(name="eer", value=None, genuine=4, impostor=5, note="not measurable")
+    values = {STAGES[0]: metric(), STAGES[3]: metric(0.02, 0.01, 0.03), STAGES[1]: unmeasurable}
+    figure = figures.ladder({"masked": values}, seeds={"masked": {STAGES[0]: [0.03, 0.032]}})
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [STAGES[0], STAGES[3], STAGES[1]]
+    assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the first rung on top
+    drawn = [line.get_xdata() for line in axes.get_lines()]
+    np.testing.assert_allclose(drawn[0], [2.6, 3.7])
+    np.testing.assert_allclose(drawn[1], [3.1])
+    np.testing.assert_allclose(drawn[2], [3.0, 3.2])
+    assert "not measurable" in texts(figure)
+    assert "EER in %" in texts(figure)
+    assert "small dots: seeds" in texts(figure)
+
+
+def test_training_curves_split_one_stages_loss_into_its_terms():
+    record = {
+        "step": 1,
+        "steps": 9,
+        "faces": 64,
+        "loss": 3.0,
+        "margin": 2.0,
+        "distillation": 1.0,
+        "learning_rate": 0.1,
+        "faces_per_second": 300.0,
+        "seconds": 1.0,
+    }
+    records = [record, {**record, "faces": 128, "loss": 2.0}]
+    alone = figures.training_curves({STAGES[3]: records})
+    assert len(alone.axes[0].get_lines()) == 3
+    together = figures.training_curves({STAGES[3]: records, STAGES[0]: records})
+    assert len(together.axes[0].get_lines()) == 2
+    np.testing.assert_allclose(lines_of(together.axes[0], STAGES[0])[0].get_ydata(), [3, 2])
+    assert "faces seen" in texts(together)
+    assert saved(alone) > 5000
+    with pytest.raises(ValueError, match="no training log"):
+        figures.training_curves({STAGES[0]: []})
+
+
+def faces(publishable):
+    images = torch.arange(6, dtype=torch.uint8)[:, None, None, None].expand(6, 3, 112, 112).contiguous()
+    return Faces(images=images, identity=torch.arange(6), source="six greys", publishable=publishable)
+
+
+def test_gallery_draws_rows_and_columns():
+    figure = figures.gallery(faces(True), rows=["clean", "masked"], columns=["a", "b", "c"])
+    shown = [axes.get_images()[0].get_array() for axes in figure.axes]
+    assert [int(image[0, 0, 0]) for image in shown] == [0, 1, 2, 3, 4, 5]
+    assert [axes.get_title() for axes in figure.axes] == ["a", "b", "c", "", "", ""]
+    assert [axes.get_ylabel() for axes in figure.axes] == ["clean", "", "", "masked", "", ""]
+    with pytest.raises(ValueError, match="6 faces do not fill 2 rows of 2"):
+        figures.gallery(faces(True), rows=["clean", "masked"], columns=["a", "b"])
+
+
+def test_gallery_shows_a_sentence_instead_of_real_people():
+    figure = figures.gallery(faces(False), rows=["clean", "masked"], columns=["a", "b", "c"])
+    assert "six greys: pictures of real people are not shown (6 faces)." in texts(figure)
+    assert not any(axes.get_images() for axes in figure.axes)
+
+
+def test_figures_are_closed_so_that_a_notebook_shows_them_once():
+    figures.det_curves({"one": {STAGES[0]: curve()}})
+    assert not plt.get_fignums()
+    with pytest.raises(ValueError, match="nothing to draw"):
+        figures.det_curves({})
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (metric(), "3.10 [2.60, 3.70]"),
+        (metric(0.25, 0.2, 0.31), "25.0 [20.0, 31.0]"),
+        (metric(low=None, high=None), "3.10"),
+        (metric(0.9876, 0.98, 0.99, name="accuracy"), "98.8 [98.0, 99.0]"),
+        (metric(0.512, 0.5, 0.52, name="gmean"), "0.512 [0.500, 0.520]"),
+        (metric(-1e-9, -0.001, 0.001, name="imean"), "0.000 [-0.001, 0.001]"),
+        (metric(5.128, 5.0, 5.25, name="fdr"), "5.13 [5.00, 5.25]"),
+        (metric(None, None, None), "not measurable"),
+    ],
+)
+def test_cells(given, text):
+    assert figures.cell(given) == text
+
+
+def test_metrics_table_has_a_column_per_metric_that_any_row_has():
+    rows = {"one": {"eer": metric(), "fmr1000": metric(None, None, None, "fmr1000")}, "two": {"eer": metric(0.02)}}
+    table = figures.metrics_table(rows, caption="masked pairs")
+    assert list(table.data.columns) == ["EER %", "FMR1000 %"]
+    assert table.data.loc["one"].tolist() == ["3.10 [2.60, 3.70]", "not measurable"]
+    assert table.data.loc["two", "FMR1000 %"] == ""
+    assert table.to_html() == figures.metrics_table(rows, caption="masked pairs").to_html()  # no random identifiers
+    assert "masked pairs" in table.to_html()
+
+
+def difference(**changed):
+    base = {
+        "profile": "smoke",
+        "claim": 2,
+        "stage": STAGES[1],
+        "against": STAGES[0],
+        "seeds": 5,
+        "benchmark": "b",
+        "condition": "masked-masked",
+        "mask_kinds": "unseen",
+        "metric": "eer",
+        "difference": -0.0312,
+        "low": -0.04,
+        "high": -0.02,
+        "p_holm": 0.0001,
+        "verdict": "supported",
+    }
+    return Difference(**{**base, **changed})
+
+
+def test_verdict_table_reads_like_the_claims():
+    missing = difference(claim=5, difference=None, low=None, high=None, p_holm=None, verdict="not run", note="not run")
+    table = figures.verdict_table(
+        [difference(), difference(condition="masked-unmasked"), missing, difference(claim=None)]
+    )
+    assert len(table.data) == 3
+    assert table.data["claim"].tolist() == [f"2. {CLAIMS[1].sentence}", "", f"5. {CLAIMS[4].sentence}"]
+    first = table.data.iloc[0]
+    assert first["contrast"] == "elasticface-arc-aug − elasticface-arc"
+    assert first["condition"] == "masked-masked, unseen masks"
+    assert first["difference in points"] == "-3.12 [-4.00, -2.00]"
+    assert first["p (Holm)"] == "< 0.001"
+    assert table.data.iloc[2]["verdict"] == "not run"
+    assert CLAIMS[4].sentence in table.to_html()

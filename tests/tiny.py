@@ -1,0 +1,44 @@
+"""A profile so small that every rung trains in about a second, for tests that walk through the whole library."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from maskinv_lib import pipeline, study
+from maskinv_lib.recipes import Profile, RenderedFaces, Schedule
+from maskinv_lib.study import Run
+
+STEPS, BATCH = 13, 4
+
+
+def profile() -> Profile:
+    """Every rung, thirteen steps of four faces: MaskInv-HG gets three, after ten of MaskInv-LG."""
+    faces = RenderedFaces(train=4, train_views=4, validation=2, validation_views=2, test=20, test_views=4)
+    return dataclasses.replace(
+        study.PROFILES["smoke"](),
+        name="tiny",
+        faces=faces,
+        embedding_size=16,
+        schedule=Schedule(budget=STEPS * BATCH, batch=BATCH, learning_rate=0.01),
+        stages=tuple(study.STAGES),
+        resamples=20,
+    )
+
+
+def register(monkeypatch: pytest.MonkeyPatch, runs: Path, results: Path | None = None) -> None:
+    """Make the profile known under its name, and write to ``runs`` (and ``results``)."""
+    monkeypatch.setitem(study.PROFILES, "tiny", profile)
+    monkeypatch.setenv("MASKINV_RUNS", str(runs))
+    if results:
+        monkeypatch.setenv("MASKINV_RESULTS", str(results))
+
+
+def run_of(stage: str, seed: int = 0, overrides: str = "") -> Run:
+    """Return a run of the tiny profile."""
+    return study.open_run(profile="tiny", stage=stage, seed=seed, overrides=overrides)
+
+
+def trained(run: Run) -> pipeline.Trained:
+    """Train ``run`` in float32."""
+    return pipeline.train(run, precision="fp32")
