@@ -31,8 +31,10 @@ def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
         return known[wanted]
     if wanted != "auto":
         raise ValueError(f"Unknown precision {wanted!r}. Known: auto, fp32, bf16.")
-    native = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
-    return torch.bfloat16 if native else torch.float32
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    able = getattr(torch.cpu, "get_capabilities", dict)()  # older torch does not say: float32 is always right
+    return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
 
 
 def learning_rate(schedule: Schedule, progress: float, warm_up: bool = True) -> float:
