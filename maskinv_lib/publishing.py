@@ -14,6 +14,9 @@ from maskinv_lib.study import Run
 STAGE_FILES = ("metrics.json", "resamples.npz", "log.jsonl")
 """What a finished stage leaves for the comparison: numbers, curves and resampled rates; no weights, no templates."""
 
+STUDY_FILES = ("faces-and-masks.ipynb", "compare.ipynb", "tables/metrics.csv", "tables/differences.csv")
+"""What a finished study holds beside its stages."""
+
 FACTS = ("status", "key", "precision", "threads", "versions", "faces", "seconds", "faces_per_second", "wall_seconds")
 
 
@@ -29,12 +32,15 @@ def publish(profile: Profile, stage: str | None = None) -> None:
     notebooks of the profile and of seed 0, and the tables and figures.
     """
     folder = study.runs() / profile.name
+    command = f"make study PROFILE={profile.name}"
     if stage is None:
-        _require(folder / "compare.ipynb", f"make study PROFILE={profile.name}")
+        for name in STUDY_FILES:
+            _require(folder / name, command)
     names = profile.stages if stage is None else (study.checked_stage(stage).name,)
     found = [run for run in _runs_in(profile, folder) if run.stage.name in names]
-    if stage is not None and not found:
-        raise FileNotFoundError(f"No finished seed of {stage} below {folder}. Make it with: make study")
+    lacking = [name for name in names if name not in {run.stage.name for run in found}]
+    if lacking:
+        raise FileNotFoundError(f"No finished seed of {', '.join(lacking)} below {folder}. Make it with: {command}")
     target = results(profile)
     if stage is None:
         shutil.rmtree(target, ignore_errors=True)
@@ -52,10 +58,11 @@ def _require(path: Path, command: str) -> None:
 
 
 def _runs_in(profile: Profile, folder: Path) -> list[Run]:
-    """Return the runs without overrides whose evaluation is there and current."""
+    """Return the runs without overrides that are finished, all files there, with the key of today's code."""
     seeds = sorted(int(path.name.removeprefix("seed-")) for path in folder.glob("seed-*"))
     runs = [run for seed in seeds for run in study.planned(profile, range(seed, seed + 1))]
-    return [run for run in runs if _evaluation_key(run.folder) == run.evaluation_key]
+    whole = [run for run in runs if all((run.folder / name).exists() for name in (*STAGE_FILES, "run.json"))]
+    return [run for run in whole if _evaluation_key(run.folder) == run.evaluation_key]
 
 
 def _evaluation_key(folder: Path) -> str | None:

@@ -14,7 +14,7 @@ STEPS, BATCH = 13, 4
 
 def profile() -> Profile:
     """Every rung, thirteen steps of four faces: MaskInv-HG gets three, after ten of MaskInv-LG."""
-    faces = RenderedFaces(train=4, train_views=4, validation=2, validation_views=2, test=20, test_views=4)
+    faces = RenderedFaces(train=4, train_views=4, validation=2, validation_views=2, test=20, test_views=2)
     return dataclasses.replace(
         study.PROFILES["smoke"](),
         name="tiny",

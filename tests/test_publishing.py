@@ -1,0 +1,336 @@
+"""Publishing takes numbers, plots and notebooks and no more, without a machine's traces; what fits comes back."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+
+from maskinv_lib import files, publishing, study
+from maskinv_lib.__main__ import main
+from tests import tiny
+
+PNG = "iVBORw0KGgo="
+
+
+@pytest.fixture
+def profile(tmp_path, monkeypatch):
+    tiny.register(monkeypatch, tmp_path / "runs", tmp_path / "results")
+    return tiny.profile()
+
+
+def executed(word: str) -> str:
+    """A notebook as papermill leaves it, with everything that must not be published."""
+    cell = nbformat.v4.new_code_cell(f"print({word!r})", execution_count=1)
+    cell.metadata = {
+        "tags": ["parameters", "papermill-error-cell-tag"],
+        "papermill": {"start_time": "2031-05-17T10:11:12.131415+00:00", "duration": 3.5, "status": "completed"},
+        "execution": {"iopub.execute_input": "2031-05-17T10:11:12.131415Z"},
+    }
+    picture = nbformat.v4.new_output("display_data", data={"image/png": PNG}, metadata={"papermill": {"x": 1}})
+    cell.outputs = [
+        nbformat.v4.new_output(
+            "stream", name="stdout", text=f"{word} in {study.runs()}/tiny, {study.root()}/notebooks\n"
+        ),
+        nbformat.v4.new_output("stream", name="stderr", text="/opt/lib/x.py:3: UserWarning: careful\n"),
+        nbformat.v4.new_output("stream", name="stdout", text=f"cache '{Path.home()}/.cache' é\n"),
+        picture,
+    ]
+    text = nbformat.v4.new_markdown_cell("# Title", metadata={"papermill": {"status": "completed"}})
+    book = nbformat.v4.new_notebook(cells=[text, cell])
+    book.metadata = {
+        "kernelspec": {"name": "python3", "display_name": "Somebody's kernel", "language": "python"},
+        "language_info": {"name": "python", "version": "3.12.1"},
+        "papermill": {"input_path": f"{study.root()}/notebooks/02.ipynb", "start_time": "2031-05-17T10:11:12"},
+    }
+    return nbformat.writes(book)
+
+
+def put(path: Path, content: str | dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+
+
+def finish(run: study.Run, key: str | None = None) -> None:
+    """Leave the files of a finished run, numbers and all, that publishing looks at."""
+    put(run.folder / "metrics.json", {"key": key or run.evaluation_key, "conditions": [run.seed]})
+    np.savez_compressed(run.folder / "resamples.npz", eer=np.zeros(3, np.float16))
+    put(run.folder / "log.jsonl", '{"step": 13}\n')
+    secret = {"commit": "abc", "device": "cpu (host)"}
+    put(run.folder / "run.json", {"status": "finished", "key": run.key, "threads": 1, "faces": 52} | secret)
+    for name in ("model", "milestone-0.7692", "checkpoints/test-templates"):
+        put(run.folder / f"{name}.safetensors", "weights")
+    for name in ("train", "evaluate"):
+        put(run.folder / f"{name}.ipynb", executed(f"{name} {run.name}"))
+
+
+METRICS = """profile,stage,seed,benchmark,condition,mask_kinds,metric,value,low,high,genuine,impostor,note
+tiny,elasticface-arc,0,rendered-test,unmasked-unmasked,none,eer,0.021,,,10,100,
+tiny,elasticface-arc,0,rendered-test,masked-unmasked,unseen,eer,0.101,,,10,100,
+tiny,elasticface-arc,0,rendered-test,masked-masked,unseen,eer,0.203,,,10,100,
+"""
+DIFFERENCES = """profile,claim,stage,against,metric,difference,verdict
+tiny,1,elasticface-arc,elasticface-arc,eer,0.1,supported
+"""
+
+
+@pytest.fixture
+def finished(profile):
+    """A finished study of two seeds in the folder for runs, faked."""
+    for run in study.planned(profile, range(2)):
+        finish(run)
+    folder = study.runs() / "tiny"
+    for name in ("faces-and-masks", "compare"):
+        put(folder / f"{name}.ipynb", executed(name))
+    put(folder / "tables" / "metrics.csv", METRICS)
+    put(folder / "tables" / "differences.csv", DIFFERENCES)
+    put(folder / "figures" / "ladder.svg", "<svg/>")
+    put(folder / "logs" / "snakemake.log", "log")
+    return folder
+
+
+def published(below: str = "") -> list[str]:
+    folder = study.results() / below
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+# Publishing
+
+
+def test_a_study_publishes_numbers_plots_and_notebooks_and_nothing_else(finished, profile):
+    publishing.publish(profile)
+    stages = [
+        f"stages/{name}/seed-{seed}/{file}"
+        for name in profile.stages
+        for seed in range(2)
+        for file in ("log.jsonl", "metrics.json", "resamples.npz", "run.json")
+    ]
+    notebooks = [f"notebooks/{name}-{kind}.ipynb" for name in profile.stages for kind in ("train", "evaluate")]
+    notebooks += ["notebooks/compare.ipynb", "notebooks/faces-and-masks.ipynb"]
+    rest = ["figures/ladder.svg", "profile.json", "tables/differences.csv", "tables/metrics.csv"]
+    assert published("tiny") == sorted(stages + notebooks + rest)
+    assert {path.suffix for path in study.results().rglob("*") if path.is_file()} <= {
+        ".ipynb",
+        ".json",
+        ".jsonl",
+        ".npz",
+        ".csv",
+        ".svg",
+        ".md",
+    }
+
+
+def test_published_facts_name_no_machine(finished, profile):
+    publishing.publish(profile)
+    facts = files.read_json(study.results() / "tiny/stages/kd-only/seed-1/run.json")
+    assert facts["status"] == "finished" and facts["threads"] == 1
+    assert not {"commit", "device"} & set(facts)
+
+
+def test_published_notebooks_hold_no_path_date_warning_or_papermill_trace(finished, profile):
+    publishing.publish(profile)
+    texts = {path: path.read_text() for path in (study.results() / "tiny" / "notebooks").glob("*.ipynb")}
+    assert len(texts) == 14
+    for text in texts.values():
+        assert str(study.runs()) not in text and str(study.root()) not in text and str(Path.home()) + "/" not in text
+        assert not re.search(r"20\d\d-\d\d-\d\d|papermill|UserWarning|stderr|Somebody|iopub", text)
+        nbformat.validate(nbformat.reads(text, as_version=4))
+
+
+def test_what_a_reader_wants_stays_in_a_cleaned_notebook(profile, tmp_path):
+    path = tmp_path / "run.ipynb"
+    path.write_text(executed("hello"))
+    book = nbformat.reads(publishing.clean(path), as_version=4)
+    heading, code = book.cells
+    assert heading.source == "# Title"
+    assert code.source == "print('hello')" and code.metadata == {"tags": ["parameters"]}
+    outputs = [output.get("text") or output.data["image/png"] for output in code.outputs]
+    assert outputs == ["hello in runs/tiny, ./notebooks\n", "cache '~/.cache' é\n", PNG]
+    assert "papermill" in path.read_text(), "the executed notebook itself must stay as it was"
+
+
+def test_a_path_is_not_cut_out_of_a_longer_name(profile):
+    longer = f"{study.runs()}-of-others"
+    assert publishing._without_paths(longer).endswith("-of-others")
+    assert publishing._without_paths(f"{study.runs()}/x") == "runs/x"
+
+
+def test_publishing_again_leaves_nothing_of_before(finished, profile):
+    publishing.publish(profile)
+    before = published()
+    stray = study.results() / "tiny" / "notebooks" / "old.ipynb"
+    stray.write_text("{}")
+    publishing.publish(profile)
+    assert published() == before
+
+
+def test_publishing_is_the_same_byte_for_byte_the_second_time(finished, profile):
+    publishing.publish(profile)
+    before = {name: (study.results() / name).read_bytes() for name in published()}
+    publishing.publish(profile)
+    assert {name: (study.results() / name).read_bytes() for name in published()} == before
+
+
+@pytest.mark.parametrize(
+    "lacking", ["compare.ipynb", "faces-and-masks.ipynb", "tables/metrics.csv", "tables/differences.csv"]
+)
+def test_an_unfinished_study_is_not_published_and_what_was_there_stays(finished, profile, lacking):
+    publishing.publish(profile)
+    before = published()
+    (finished / lacking).unlink()
+    with pytest.raises(FileNotFoundError, match=r"nothing to publish\. Make it with: make study PROFILE=tiny"):
+        publishing.publish(profile)
+    assert published() == before
+
+
+@pytest.mark.parametrize("lacking", ["metrics.json", "resamples.npz", "log.jsonl", "run.json"])
+def test_a_study_that_lacks_a_stage_is_not_published(finished, profile, lacking):
+    for seed in range(2):
+        (finished / f"seed-{seed}" / "kd-only" / lacking).unlink()
+    with pytest.raises(FileNotFoundError, match=r"No finished seed of kd-only .*make study PROFILE=tiny"):
+        publishing.publish(profile)
+    assert published() == []
+
+
+def test_a_stale_run_is_not_published(finished, profile):
+    finish(tiny.run_of("maskinv-lg", seed=1), key="0123456789abcdef")
+    publishing.publish(profile)
+    assert "tiny/stages/maskinv-lg/seed-0/metrics.json" in published()
+    assert "tiny/stages/maskinv-lg/seed-1/metrics.json" not in published()
+
+
+def test_one_stage_is_published_alone(profile, capsys):
+    for seed in range(3):
+        finish(tiny.run_of("elasticface-arc", seed=seed))
+    publishing.publish(profile, "elasticface-arc")
+    folders = {Path(name).parent.name for name in published("tiny/stages")}
+    assert folders == {"seed-0", "seed-1", "seed-2"}
+    assert not [name for name in published() if name.endswith("safetensors")]
+    assert "Published 3 finished run(s) of tiny" in capsys.readouterr().out
+
+
+def test_publishing_one_stage_leaves_the_others_alone(finished, profile):
+    publishing.publish(profile)
+    before = set(published())
+    publishing.publish(profile, "kd-only")
+    assert set(published()) == before
+
+
+def test_runs_with_overrides_are_not_published(profile):
+    finish(tiny.run_of("elasticface-arc", overrides="batch=2"))
+    with pytest.raises(FileNotFoundError, match="No finished seed of elasticface-arc"):
+        publishing.publish(profile, "elasticface-arc")
+
+
+def test_bad_names_are_errors_on_the_command_line(profile, capsys):
+    assert main(["publish", "--profile", "tiny", "--stage", "kd-onyl"]) == 2
+    assert "Did you mean 'kd-only'" in capsys.readouterr().err
+    assert main(["publish", "--profile", "tinny"]) == 2
+    assert "Did you mean 'tiny'" in capsys.readouterr().err
+    assert main(["publish", "--profile", "tiny"]) == 2
+    assert "make study PROFILE=tiny" in capsys.readouterr().err
+    assert main(["restore", "--profile", "tiny"]) == 2
+    assert "No published stage of tiny" in capsys.readouterr().err
+
+
+# Putting back
+
+
+@pytest.fixture
+def only_results(finished, profile):
+    """A published study whose runs are gone, as on a new machine."""
+    publishing.publish(profile)
+    shutil.rmtree(study.runs())
+
+
+def test_restored_stages_are_the_published_bytes(only_results, profile, capsys):
+    publishing.restore(profile)
+    assert capsys.readouterr().out.count("restored") == 2 * len(profile.stages)
+    for run in study.planned(profile, range(2)):
+        place = study.results() / "tiny" / "stages" / run.name / f"seed-{run.seed}"
+        for name in ("metrics.json", "resamples.npz", "log.jsonl", "run.json"):
+            assert (run.folder / name).read_bytes() == (place / name).read_bytes()
+        assert not (run.folder / "model.safetensors").exists()
+
+
+def test_restored_numbers_are_newer_than_their_keys_so_that_the_workflow_takes_them(only_results, profile):
+    publishing.restore(profile)
+    for run in study.planned(profile, range(2)):
+        keys = [
+            path for path in (study.runs() / "tiny" / "keys").rglob(f"{run.name}.*") if f"seed-{run.seed}" in str(path)
+        ]
+        assert len(keys) == 2
+        assert (run.folder / "metrics.json").stat().st_mtime >= max(key.stat().st_mtime for key in keys)
+
+
+def test_one_stage_is_restored_alone(only_results, profile, capsys):
+    publishing.restore(profile, "kd-only")
+    assert capsys.readouterr().out == "kd-only, seed 0: restored\nkd-only, seed 1: restored\n"
+    assert {path.parent.name for path in study.runs().rglob("metrics.json")} == {"kd-only"}
+
+
+def test_a_stale_stage_is_not_restored_and_said_to_be_stale(only_results, profile, monkeypatch, capsys):
+    key = tiny.run_of("kd-only").evaluation_key
+    monkeypatch.setattr(study, "EVALUATION_CODE", ("metrics",))
+    publishing.restore(profile, "kd-only")
+    out = capsys.readouterr().out
+    assert f"kd-only, seed 0: stale: published with other code or settings (key {key}, now " in out
+    assert not list(study.runs().rglob("metrics.json"))
+
+
+def test_what_is_there_already_is_left_alone(only_results, profile, capsys):
+    run = tiny.run_of("kd-only")
+    finish(run)
+    files.write_text(run.folder / "log.jsonl", "my own log\n")
+    publishing.restore(profile, "kd-only")
+    assert "kd-only, seed 0: already there\nkd-only, seed 1: restored" in capsys.readouterr().out
+    assert (run.folder / "log.jsonl").read_text() == "my own log\n"
+
+
+def test_stale_runs_are_replaced_by_published_ones_that_fit(only_results, profile, capsys):
+    run = tiny.run_of("kd-only")
+    finish(run, key="an older key")
+    publishing.restore(profile, "kd-only")
+    assert files.read_json(run.folder / "metrics.json")["key"] == run.evaluation_key
+    assert "kd-only, seed 0: restored" in capsys.readouterr().out
+
+
+def test_publish_and_restore_are_a_round_trip(only_results, profile):
+    before = {name: (study.results() / name).read_bytes() for name in published("") if "stages" in name}
+    publishing.restore(profile)
+    for name in profile.stages:
+        publishing.publish(profile, name)
+    assert {name: (study.results() / name).read_bytes() for name in before} == before
+
+
+# The index
+
+
+def test_the_index_says_what_was_found_and_links_only_what_exists(finished, profile):
+    publishing.publish(profile)
+    text = (study.results() / "README.md").read_text()
+    assert text == publishing.index()
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert len(links) == 1 + 14 + 2
+    assert all((study.results() / link).is_file() for link in links)
+    assert "## tiny" in text and profile.idea in text
+    assert re.search(r"elasticface-arc +2\.10 +10\.10 +20\.30", text)
+    assert "| 1. Masks hurt a network trained without them. | supported |" in text
+    assert text.count("not run") == len(re.findall(r"^\| \d\.", text, re.MULTILINE)) - 1
+
+
+def test_the_index_of_nothing_is_a_heading(profile):
+    study.results().mkdir(parents=True)
+    assert publishing.index().startswith("# Results")
+    assert "](" not in publishing.index()
+
+
+def test_the_index_lists_every_published_profile(finished, profile):
+    publishing.publish(profile)
+    shutil.copytree(study.results() / "tiny", study.results() / "other")
+    facts = study.results() / "other" / "profile.json"
+    facts.write_text(json.dumps({"profile": "other", "idea": "Another."}))
+    assert re.findall(r"^## (\w+)", publishing.index(), re.MULTILINE) == ["other", "tiny"]
