@@ -1,4 +1,4 @@
-"""Figures and tables of the study: functions from data to a matplotlib Figure or a pandas Styler; nothing is written.
+"""Figures of the study: functions from data to a matplotlib Figure; nothing is written.
 
 A stage has one colour, line and marker everywhere (the palette of Okabe and Ito, for colour-blind readers; lines and
 markers tell stages apart in greyscale). Rates are fractions in the data and per cent in the figures.
@@ -17,12 +17,10 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
-from pandas.io.formats.style import Styler
 
 from maskinv_lib.benchmarks import Comparisons
 from maskinv_lib.faces import Faces
-from maskinv_lib.metrics import NOT_MEASURABLE, RATES, ErrorCurve, Metric
-from maskinv_lib.verdicts import CLAIMS, Claim, Difference
+from maskinv_lib.metrics import NOT_MEASURABLE, ErrorCurve, Metric
 
 DPI = 110
 
@@ -76,7 +74,7 @@ def _panels(count: int, height: float, columns: int = 3, **settings: object) -> 
     """Return a figure 9 inches wide and its panels; there must be at least one."""
     if count == 0:
         raise ValueError("There is nothing to draw: no panel was given.")
-    columns = min(columns, count)
+    columns = 2 if count == 4 else min(columns, count)
     rows = math.ceil(count / columns)
     figure, axes = plt.subplots(
         rows, columns, figsize=(9 if count > 1 else 6.5, height * rows), layout="constrained", squeeze=False, **settings
@@ -300,77 +298,22 @@ def gallery(faces: Faces, *, rows: Sequence[str], columns: Sequence[str]) -> Fig
     return figure
 
 
-def cell(metric: Metric) -> str:
-    """Return a metric as text: per cent with one more digit below 10, ``3.1 [2.6, 3.7]``, or ``not measurable``."""
-    if metric.value is None:
-        return NOT_MEASURABLE
-    scale = 100 if metric.name in RATES or metric.name == "accuracy" else 1
-    digits = {"gmean": 3, "imean": 3, "fdr": 2}.get(metric.name, 1 if scale * metric.value >= 10 else 2)
-    return _numbers(metric.value, metric.low, metric.high, scale, digits)
+@_styled
+def heat_maps(panels: Mapping[str, np.ndarray]) -> Figure:
+    """Draw maps over the aligned face, float [112, 112] each, side by side with their scales."""
+    figure, axes = plt.subplots(1, len(panels), figsize=(4 * len(panels), 3.5), layout="constrained", squeeze=False)
+    for panel, (title, values) in zip(axes.flat, panels.items(), strict=True):
+        figure.colorbar(panel.imshow(values, cmap="cividis"), ax=panel)
+        panel.set(title=title, xticks=[], yticks=[])
+        panel.grid(False)
+    return figure
 
 
-def _numbers(value: float, low: float | None, high: float | None, scale: float, digits: int) -> str:
-    texts = [f"{scale * number:z.{digits}f}" for number in (value, low, high) if number is not None]
-    return texts[0] if len(texts) < 3 else f"{texts[0]} [{texts[1]}, {texts[2]}]"
-
-
-HEADINGS = {
-    "eer": "EER %",
-    "fmr100": "FMR100 %",
-    "fmr1000": "FMR1000 %",
-    "gmean": "GMean",
-    "imean": "IMean",
-    "fdr": "FDR",
-    "accuracy": "accuracy %",
-    "fnmr_at_unmasked_threshold": "FNMR % at unmasked threshold",
-    "fmr_at_unmasked_threshold": "FMR % at unmasked threshold",
-}
-"""Metric name -> the heading of its column."""
-
-
-def _table(frame: pd.DataFrame, caption: str) -> Styler:
-    left = [{"selector": "th, td", "props": "text-align: left; vertical-align: top"}]
-    caption_look = [{"selector": "caption", "props": "text-align: left; caption-side: top; font-weight: bold"}]
-    styler = Styler(frame, uuid="table", cell_ids=False, caption=caption or None)
-    return styler.set_table_styles([*left, *caption_look])
-
-
-def metrics_table(
-    rows: Mapping[str, Mapping[str, Metric]], *, metrics: Sequence[str] = tuple(HEADINGS), caption: str = ""
-) -> Styler:
-    """Return a table with a row per label (a stage or a condition) and a column per metric that any row has.
-
-    rows: label -> metric name -> Metric. A cell reads ``3.1 [2.6, 3.7]``, ``not measurable``, or is empty.
-    """
-    names = [name for name in metrics if any(name in found for found in rows.values())]
-    cells = [[cell(found[name]) if name in found else "" for name in names] for found in rows.values()]
-    return _table(pd.DataFrame(cells, index=list(rows), columns=[HEADINGS[name] for name in names]), caption)
-
-
-def verdict_table(
-    differences: Sequence[Difference], *, claims: Sequence[Claim] = CLAIMS, caption: str = "Verdicts"
-) -> Styler:
-    """Return a row per contrast and condition that decides a claim: difference in points, interval, p, verdict."""
-    sentences = {claim.number: claim.sentence for claim in claims}
-    columns = [
-        "claim",
-        "contrast",
-        "condition",
-        "metric",
-        "difference in points",
-        "p (Holm)",
-        "seeds",
-        "verdict",
-        "note",
-    ]
-    cells, last = [], None
-    for row in (row for row in differences if row.claim is not None):
-        claim = f"{row.claim}. {sentences[row.claim]}" if row.claim != last else ""
-        contrast = f"{row.stage} − {row.against}"
-        case = row.condition if row.mask_kinds == "none" else f"{row.condition}, {row.mask_kinds} masks"
-        number = "" if row.difference is None else _numbers(row.difference, row.low, row.high, 100, 2)
-        p = "" if row.p_holm is None else "< 0.001" if row.p_holm < 0.001 else f"{row.p_holm:.3f}"
-        metric = HEADINGS[row.metric].removesuffix(" %")
-        cells.append([claim, contrast, case, metric, number, p, row.seeds, row.verdict, row.note])
-        last = row.claim
-    return _table(pd.DataFrame(cells, columns=columns), caption).hide(axis="index")
+@_styled
+def coverage(frame: pd.DataFrame) -> Figure:
+    """Draw the covered share of the picture per kind of mask, from a frame with columns kinds, kind, coverage."""
+    figure, axes = plt.subplots(figsize=(7.5, 3.6), layout="constrained")
+    look = {"palette": "colorblind", "inner": "quart", "cut": 0, "linewidth": 1}
+    sns.violinplot(frame, x="coverage", y="kind", hue="kinds", ax=axes, **look)
+    axes.set(xlabel="share of the picture that the mask covers", ylabel="", xlim=(0, None))
+    return figure

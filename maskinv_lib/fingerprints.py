@@ -100,7 +100,7 @@ def _defined(node: ast.stmt) -> list[str]:
     return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
-SHOWN = ("figures", "tables", "explain")
+SHOWN = ("figures", "tables", "comparison", "explain")
 """Modules of which a notebook depends only on the functions that it calls."""
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import platform
 import subprocess
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskinv_lib import files, study
+from maskinv_lib import checkpoints, files, study
 from maskinv_lib.benchmarks import Comparisons
 from maskinv_lib.benchmarks.rendered import CONDITIONS, RenderedBenchmark, masked_copy
 from maskinv_lib.evaluation import Evaluation, evaluate
@@ -43,8 +44,8 @@ def faces_of(profile: Profile, split: str, progress: Callable[[int, int], None] 
     """Return the rendered faces of a split ("train", "validation", "test"), from the cache where they are."""
     identities, views = profile.faces.split(split)
     rendering = Rendering(**profile.faces.rendering)
-    cache = study.runs() / ".cache"
-    return rendered_set(profile.faces.seed, identities, views, rendering, cache=cache, progress=progress)
+    where = {"cache": study.runs() / ".cache", "device": "cuda" if torch.cuda.is_available() else "cpu"}
+    return rendered_set(profile.faces.seed, identities, views, rendering, progress=progress, **where)
 
 
 def teacher_of(run: Run, faces: Faces, device: torch.device) -> Tensor | None:
@@ -53,12 +54,20 @@ def teacher_of(run: Run, faces: Faces, device: torch.device) -> Tensor | None:
         return None
     path = run.teacher.folder / "model.safetensors"
     network = _ancestor(run, run.teacher, path)
-    key = files.content_hash([files.file_hash(path), faces.source, run.config["faces"], str(device.type)])
+    key = files.content_hash([weights_hash(network), faces.source, run.config["faces"], str(device.type)])
     return cached_templates(
         study.runs() / ".cache" / "templates",
         key,
         lambda: teacher_templates(NetworkRecogniser(network, device), faces),
     )
+
+
+def weights_hash(network: Network) -> str:
+    """Return 16 hexadecimal digits that stand for a network's tensors; the bytes of its file vary in their order."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(name.encode() + tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def start_of(run: Run) -> dict[str, Tensor] | None:
@@ -128,12 +137,24 @@ def train(run: Run, *, precision: str = "auto", on_log: Callable[[dict], None] =
             start=start,
             on_log=on_log,
         )
-        facts = _facts(run, training)
+        finished, facts = _finished(run), _facts(run, training)
         with _status(run, facts):
             training.run()
             _save_models(run, training)
-            facts |= _totals(training)
+            facts |= finished or _totals(training)
+    if finished:
+        print(f"{run.name}, seed {run.seed}: trained before with the same key {run.key}, reused.")
     return Trained(run=run, records=training.records, facts=facts)
+
+
+def _finished(run: Run) -> dict | None:
+    """Return the facts of an earlier training that ended with the same key, and whose last checkpoint is there."""
+    path = run.folder / "run.json"
+    if path.exists() and checkpoints.load(run.folder / "checkpoints" / "last.safetensors", run.key):
+        with contextlib.suppress(ValueError):
+            facts = files.read_json(path)
+            return facts if facts.get("status") == "finished" and facts.get("key") == run.key else None
+    return None
 
 
 def _facts(run: Run, training: Training) -> dict:
@@ -173,12 +194,12 @@ def _status(run: Run, facts: dict) -> Iterator[None]:
     except BaseException as error:
         files.write_json(path, {"status": "failed", "error": f"{type(error).__name__}: {error}", **facts})
         raise
-    facts["wall_seconds"] = round(time.time() - started, 1)
-    files.write_json(path, {"status": "finished", **facts})
+    facts.setdefault("wall_seconds", round(time.time() - started, 1))
+    files.write_json(path, {**facts, "status": "finished"})
 
 
 def _save_models(run: Run, training: Training) -> None:
-    teacher = run.teacher and files.file_hash(run.teacher.folder / "model.safetensors")
+    teacher = run.teacher and weights_hash(model_of(run.teacher))
     facts = {"profile": run.profile.name, "stage": run.name, "seed": run.seed, "key": run.key, "teacher": teacher}
     final = {name: value.clone() for name, value in training.network.state_dict().items()}
     for at, state in training.milestones.items():

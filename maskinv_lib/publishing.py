@@ -43,12 +43,10 @@ def publish(profile: Profile, stage: str | None = None) -> None:
         raise FileNotFoundError(f"No finished seed of {', '.join(lacking)} below {folder}. Make it with: {command}")
     target = results(profile)
     if stage is None:
-        shutil.rmtree(target, ignore_errors=True)
-    for run in found:
-        _publish_run(run, target)
-    if stage is None:
-        _publish_study(folder, target, profile)
-        files.write_text(target.parent / "README.md", index())
+        _publish_study(found, folder, target, profile)
+    else:
+        for run in found:
+            _publish_run(run, target)
     print(f"Published {len(found)} finished run(s) of {profile.name} to {target}.")
 
 
@@ -84,7 +82,20 @@ def _publish_run(run: Run, target: Path) -> None:
                 files.write_text(target / "notebooks" / f"{run.stage.name}-{name}.ipynb", clean(source))
 
 
-def _publish_study(folder: Path, target: Path, profile: Profile) -> None:
+def _publish_study(found: list[Run], folder: Path, target: Path, profile: Profile) -> None:
+    """Build the profile's results beside the old ones, then put them in their place and renew what lists them."""
+    new = target.with_name(f".{target.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    for run in found:
+        _publish_run(run, new)
+    _publish_whole(folder, new, profile)
+    shutil.rmtree(target, ignore_errors=True)
+    new.rename(target)
+    files.write_text(target.parent / "README.md", index())
+    _renew_readme(target.parent.parent / "README.md", target)
+
+
+def _publish_whole(folder: Path, target: Path, profile: Profile) -> None:
     for name in ("faces-and-masks", "compare"):
         files.write_text(target / "notebooks" / f"{name}.ipynb", clean(folder / f"{name}.ipynb"))
     for kind in ("tables", "figures"):
@@ -92,6 +103,29 @@ def _publish_study(folder: Path, target: Path, profile: Profile) -> None:
         for path in sorted((folder / kind).glob("*.*")):
             shutil.copyfile(path, target / kind / path.name)
     files.write_json(target / "profile.json", {"profile": profile.name, "idea": profile.idea})
+
+
+SAID = ("<!-- said by make publish -->", "<!-- end -->")
+"""Between these lines of the README stands what ``make study`` printed at the end of the published study."""
+
+
+def _renew_readme(readme: Path, target: Path) -> None:
+    text = readme.read_text(encoding="utf-8") if readme.exists() else ""
+    before, begin, rest = text.partition(SAID[0])
+    _, end, after = rest.partition(SAID[1])
+    if target.name == "laptop" and begin and end:
+        table = ladder_table(target / "tables/metrics.csv")
+        block = f"```\n{table}\nOpen first: runs/{target.name}/compare.ipynb\n```\n\n{_minutes_of(target)}"
+        files.write_text(readme, f"{before}{begin}\n{block}\n{end}{after}")
+
+
+def _minutes_of(target: Path) -> str:
+    facts = [files.read_json(path) for path in sorted(target.glob("stages/*/seed-*/run.json"))]
+    seeds = len({path.name for path in target.glob("stages/*/seed-*")})
+    minutes = sum(fact["seconds"] for fact in facts) / 60 / seeds
+    precision = ", ".join(sorted({fact["precision"] for fact in facts}))
+    took = f"Training one seed of the ladder took {minutes:.0f} minutes of one core, in {precision}."
+    return f"(Mean of {seeds} seeds. {took})"
 
 
 def clean(notebook: Path) -> str:
@@ -106,6 +140,8 @@ def clean(notebook: Path) -> str:
             for output in cell["outputs"]:
                 if "metadata" in output:
                     output["metadata"] = {}
+                if "text/html" in output.get("data", {}):
+                    output["data"].pop("text/plain", None)  # for a table it is only an address in memory
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     return _without_paths(text)
 
@@ -163,12 +199,20 @@ def _verdict_lines(path: Path) -> str:
     from maskinv_lib.verdicts import CLAIMS
 
     with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    lines = ["| claim | verdict |", "|---|---|"]
-    for claim in CLAIMS:
-        found = list(dict.fromkeys(row["verdict"] for row in rows if row["claim"] == str(claim.number)))
-        lines.append(f"| {claim.number}. {claim.sentence} | {', '.join(found) or 'not run'} |")
+        rows = [row for row in csv.DictReader(file) if row["claim"]]
+    lines = ["| claim | contrast | verdict | difference in points, with its 95 % interval |", "|---|---|---|---|"]
+    sentences = {str(claim.number): f"{claim.number}. {claim.sentence}" for claim in CLAIMS}
+    contrasts = dict.fromkeys((row["claim"], row["stage"], row["against"], row["verdict"]) for row in rows)
+    for claim, stage, against, verdict in contrasts:
+        found = [row for row in rows if (row["claim"], row["stage"], row["against"]) == (claim, stage, against)]
+        numbers = "; ".join(_points(row) for row in found if row["difference"])
+        lines.append(f"| {sentences.pop(claim, '')} | {stage} − {against} | {verdict} | {numbers} |")
     return "\n".join(lines) + "\n"
+
+
+def _points(row: dict[str, str]) -> str:
+    value, low, high = (100 * float(row[name]) for name in ("difference", "low", "high"))
+    return f"{row['condition']} {value:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _links(folder: Path) -> str:

@@ -92,7 +92,10 @@ class RenderedFaces:
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """The scale of a study: faces, network, budget, seeds and threads. ``head`` holds the margin settings."""
+    """The scale of a study: faces, network, budget and seeds. ``head`` holds the margin settings.
+
+    threads, gpus: what each training and evaluation takes; a result must not depend on who runs it.
+    """
 
     name: str
     idea: str
@@ -104,6 +107,7 @@ class Profile:
     head: dict = field(default_factory=dict)
     seeds: int = 1
     threads: int = 1
+    gpus: int = 0
     resamples: int = 2000
 
 

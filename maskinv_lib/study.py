@@ -133,6 +133,8 @@ def _gpu() -> Profile:
         stages=tuple(STAGES),
         head={"margin": 0.5, "scale": 64.0},
         seeds=3,
+        threads=4,
+        gpus=1,
     )
 
 
@@ -190,7 +192,8 @@ class Run:
     @property
     def name(self) -> str:
         """The stage's name, followed by the overrides: ``maskinv-lg+lambda=300``."""
-        return "+".join([self.stage.name, *(f"{name}={value}" for name, value in self.overrides.items())])
+        values = {k: f"{v:g}" if isinstance(v, float) else str(v) for k, v in self.overrides.items()}  # 300.0 is 300
+        return "+".join([self.stage.name, *(f"{name}={value}" for name, value in values.items())])
 
     @property
     def folder(self) -> Path:

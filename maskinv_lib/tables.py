@@ -1,39 +1,39 @@
-"""Tables: what the notebooks show of a run, and the two CSV files that a study leaves."""
+"""Tables that the notebooks show: of a recipe, its cost, its metrics, the stages, the contrasts and the verdicts."""
 
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
-from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
 
-from maskinv_lib import files, pipeline, study
-from maskinv_lib.evaluation import Evaluation
-from maskinv_lib.metrics import Metric
+from maskinv_lib import pipeline
+from maskinv_lib.metrics import NOT_MEASURABLE, RATES, Metric
 from maskinv_lib.pipeline import Evaluated, Trained
 from maskinv_lib.recipes import Profile
 from maskinv_lib.study import Run
-from maskinv_lib.uncertainty import metric_over_seeds
-from maskinv_lib.verdicts import CLAIMS, COLUMNS, Difference, claim_differences, claim_verdicts, other_differences
-
-METRIC_COLUMNS = (
-    "profile",
-    "stage",
-    "seed",
-    "benchmark",
-    "condition",
-    "mask_kinds",
-    "metric",
-    "value",
-    "low",
-    "high",
-    "genuine",
-    "impostor",
-    "note",
-)
-"""The columns of ``metrics.csv``; seed is a number, or "all" for the mean over seeds with its interval."""
+from maskinv_lib.verdicts import CLAIMS, Claim, Difference, claim_verdicts
 
 
-def recipe(run: Run) -> pd.DataFrame:
+def table(frame: pd.DataFrame, caption: str = "") -> Styler:
+    """Return a frame in the study's look: aligned to the left, nothing cut off, a caption above."""
+    left = [{"selector": "th, td", "props": "text-align: left; vertical-align: top"}]
+    caption_look = [{"selector": "caption", "props": "text-align: left; caption-side: top; font-weight: bold"}]
+    styler = Styler(frame, uuid="table", cell_ids=False, caption=caption or None)
+    return styler.set_table_styles([*left, *caption_look])
+
+
+def title(condition: str, kinds: str) -> str:
+    """Return a mask condition in words: ``masked-masked, unseen masks``."""
+    return condition if kinds == "none" else f"{condition}, {kinds} masks"
+
+
+def splits(profile: Profile) -> Styler:
+    """Return how many people, views and faces each set of a profile has."""
+    rows = [(name, *profile.faces.split(name)) for name in ("train", "validation", "test")]
+    cells = [(name, len(people), views, f"{len(people) * views:,}") for name, people, views in rows]
+    return table(pd.DataFrame(cells, columns=["set", "people", "views each", "faces"])).hide(axis="index")
+
+
+def recipe(run: Run) -> Styler:
     """Return the resolved recipe of a run, one row per setting, in words."""
     plan = run.plan
     rows = [
@@ -51,7 +51,7 @@ def recipe(run: Run) -> pd.DataFrame:
     return _plain(rows)
 
 
-def cost(trained: Trained) -> pd.DataFrame:
+def cost(trained: Trained) -> Styler:
     """Return what a training cost: faces, seconds, faces per second, precision and device."""
     facts = trained.facts
     rows = [
@@ -65,78 +65,16 @@ def cost(trained: Trained) -> pd.DataFrame:
     return _plain(rows)
 
 
-def _plain(rows: Iterable[tuple[str, str]]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=["", "value"]).set_index("")
+def _plain(rows: Iterable[tuple[str, str]]) -> Styler:
+    return table(pd.DataFrame(rows, columns=["", "value"])).hide(axis="index")
 
 
-def evaluation_rows(run: Run, seed: int | str, metrics: dict[tuple[str, str], dict[str, Metric]]) -> list[dict]:
-    """Return rows of ``metrics.csv`` from metrics by (condition, mask kinds) and name."""
-    place = {"profile": run.profile.name, "stage": run.name, "seed": seed, "benchmark": pipeline.BENCHMARK}
-    rows = []
-    for (condition, kinds), found in metrics.items():
-        for metric in found.values():
-            numbers = {name: getattr(metric, name) for name in ("value", "low", "high", "genuine", "impostor", "note")}
-            rows.append({**place, "condition": condition, "mask_kinds": kinds, "metric": metric.name, **numbers})
-    return rows
-
-
-def own_metrics(evaluations: dict[tuple[str, str], Evaluation]) -> dict[tuple[str, str], dict[str, Metric]]:
-    """Return every metric of one trained network with its interval over identities."""
-    return over_seeds([evaluations])
-
-
-def over_seeds(
-    seeds: list[dict[tuple[str, str], Evaluation]],
-) -> dict[tuple[str, str], dict[str, Metric]]:
-    """Return every metric's mean over seeds with its interval over seeds and identities."""
-    first = seeds[0]
-    return {
-        place: {name: metric_over_seeds([one[place] for one in seeds], name) for name in first[place].metrics}
-        for place in first
-    }
-
-
-def title(condition: str, kinds: str) -> str:
-    """Return a mask condition in words: ``masked-masked, unseen masks``."""
-    return condition if kinds == "none" else f"{condition}, {kinds} masks"
-
-
-def gather(profile: Profile, seeds: range) -> tuple[dict[str, list[Evaluated]], str]:
-    """Return the evaluations of a study by stage, seed by seed, and where they come from, in words.
-
-    If nothing of the profile was run here, the published results are read instead, of whatever seeds there are. An
-    evaluation that is missing raises FileNotFoundError naming the command that makes it.
-    """
-    planned = study.planned(profile, seeds)
-    published = study.results() / profile.name / "stages"
-    if published.exists() and not any((run.folder / "metrics.json").exists() for run in planned):
-        count = max(len(list((published / name).glob("seed-*"))) for name in profile.stages)
-        places = [
-            (run, published / run.stage.name / f"seed-{run.seed}") for run in study.planned(profile, range(count))
-        ]
-        return _by_stage(places), "read from the published results, because nothing of it was run here"
-    return _by_stage([(run, run.folder) for run in planned]), "evaluated here"
-
-
-def _by_stage(places: list[tuple[Run, Path]]) -> dict[str, list[Evaluated]]:
-    found: dict[str, list[Evaluated]] = {}
-    for run, folder in places:
-        found.setdefault(run.stage.name, []).append(pipeline.read_evaluation(run, folder))
-    return found
-
-
-def seeds_in_words(gathered: dict[str, list[Evaluated]]) -> str:
-    """Return how many seeds were gathered: ``5 seeds``, or ``1 seed``."""
-    count = min(len(found) for found in gathered.values())
-    return f"{count} seed{'s' if count != 1 else ''}"
-
-
-def stages(gathered: dict[str, list[Evaluated]]) -> pd.DataFrame:
+def stages(gathered: dict[str, list[Evaluated]]) -> Styler:
     """Return what each stage is and what it spent: its idea, faces, and seconds of training (mean over seeds)."""
     rows = []
     for found in gathered.values():
         facts = [one.facts for one in found]
-        seconds = sum(fact["wall_seconds"] for fact in facts) / len(facts)
+        seconds = sum(fact["seconds"] for fact in facts) / len(facts)
         rows.append(
             {
                 "stage": found[0].run.stage.name,
@@ -146,71 +84,80 @@ def stages(gathered: dict[str, list[Evaluated]]) -> pd.DataFrame:
                 "precision": ", ".join(sorted({fact["precision"] for fact in facts})),
             }
         )
-    return pd.DataFrame(rows).set_index("stage")
+    return table(pd.DataFrame(rows)).hide(axis="index")
 
 
-def rungs(
-    gathered: dict[str, list[Evaluated]], places: Iterable[tuple[str, str]], *names: str
-) -> tuple[dict[str, dict], dict[str, dict[str, list[float]]]]:
-    """Return (title -> stage -> metrics over seeds, title -> stage -> each seed's value) for the figures and tables.
+def cell(metric: Metric) -> str:
+    """Return a metric as text: per cent with one more digit below 10, ``3.1 [2.6, 3.7]``, or ``not measurable``."""
+    if metric.value is None:
+        return NOT_MEASURABLE
+    scale = 100 if metric.name in RATES or metric.name == "accuracy" else 1
+    digits = {"gmean": 3, "imean": 3, "fdr": 2}.get(metric.name, 1 if scale * metric.value >= 10 else 2)
+    return _numbers(metric.value, metric.low, metric.high, scale, digits)
 
-    With one name, the first holds the metric itself, else a dict by name; the second is of the first name.
+
+def _numbers(value: float, low: float | None, high: float | None, scale: float, digits: int) -> str:
+    texts = [f"{scale * number:z.{digits}f}" for number in (value, low, high) if number is not None]
+    return texts[0] if len(texts) < 3 else f"{texts[0]} [{texts[1]}, {texts[2]}]"
+
+
+HEADINGS = {
+    "eer": "EER %",
+    "fmr100": "FMR100 %",
+    "fmr1000": "FMR1000 %",
+    "gmean": "GMean",
+    "imean": "IMean",
+    "fdr": "FDR",
+    "accuracy": "accuracy %",
+    "fnmr_at_unmasked_threshold": "FNMR % at unmasked threshold",
+    "fmr_at_unmasked_threshold": "FMR % at unmasked threshold",
+}
+"""Metric name -> the heading of its column."""
+
+
+def metrics(
+    rows: Mapping[str, Mapping[str, Metric]], *, names: Sequence[str] = tuple(HEADINGS), caption: str = ""
+) -> Styler:
+    """Return a table with a row per label (a stage or a condition) and a column per metric that any row has.
+
+    rows: label -> metric name -> Metric. A cell reads ``3.1 [2.6, 3.7]``, ``not measurable``, or is empty.
     """
-    means: dict[str, dict] = {}
-    dots: dict[str, dict[str, list[float]]] = {}
-    for place in places:
-        heading = title(*place)
-        for stage, found in gathered.items():
-            parts = [one.evaluations[place] for one in found]
-            metrics = {name: metric_over_seeds(parts, name) for name in names}
-            means.setdefault(heading, {})[stage] = metrics[names[0]] if len(names) == 1 else metrics
-            values = [part.metrics[names[0]].value for part in parts]
-            dots.setdefault(heading, {})[stage] = [value for value in values if value is not None]
-    return means, dots
+    names = [name for name in names if any(name in found for found in rows.values())]
+    cells = [[cell(found[name]) if name in found else "" for name in names] for found in rows.values()]
+    return table(pd.DataFrame(cells, index=list(rows), columns=[HEADINGS[name] for name in names]), caption)
 
 
-def verdicts(deciding: Iterable[Difference]) -> pd.DataFrame:
+def contrasts(
+    differences: Sequence[Difference], *, claims: Sequence[Claim] = CLAIMS, caption: str = "Verdicts"
+) -> Styler:
+    """Return a row per contrast and condition that decides a claim: difference in points, interval, p, verdict."""
+    sentences = {claim.number: claim.sentence for claim in claims}
+    columns = [
+        "claim",
+        "contrast",
+        "condition",
+        "metric",
+        "difference in points",
+        "p (Holm)",
+        "seeds",
+        "verdict",
+        "note",
+    ]
+    cells, last = [], None
+    for row in (row for row in differences if row.claim is not None):
+        claim = f"{row.claim}. {sentences[row.claim]}" if row.claim != last else ""
+        contrast = f"{row.stage} − {row.against}"
+        case = row.condition if row.mask_kinds == "none" else f"{row.condition}, {row.mask_kinds} masks"
+        number = "" if row.difference is None else _numbers(row.difference, row.low, row.high, 100, 2)
+        p = "" if row.p_holm is None else "< 0.001" if row.p_holm < 0.001 else f"{row.p_holm:.3f}"
+        metric = HEADINGS[row.metric].removesuffix(" %")
+        cells.append([claim, contrast, case, metric, number, p, row.seeds, row.verdict, row.note])
+        last = row.claim
+    return table(pd.DataFrame(cells, columns=columns), caption).hide(axis="index")
+
+
+def verdicts(deciding: Iterable[Difference]) -> Styler:
     """Return one row per claim: its number, sentence and verdict."""
     words = claim_verdicts(list(deciding))
     rows = [(claim.number, claim.sentence, words[claim.number]) for claim in CLAIMS]
-    return pd.DataFrame(rows, columns=["claim", "", "verdict"]).set_index("claim")
-
-
-def folder(profile: Profile, kind: str = "tables") -> Path:
-    """Return where a study's tables, or its figures, are written."""
-    return study.runs() / profile.name / kind
-
-
-def save_figure(profile: Profile, name: str, figure: Figure) -> None:
-    """Write a figure of the study as PNG at 110 dots per inch and as SVG, whole or not at all."""
-    for kind in ("png", "svg"):
-        with files.whole_file(folder(profile, "figures") / f"{name}.{kind}") as temporary:
-            figure.savefig(temporary, dpi=110, metadata={"Date": None} if kind == "svg" else None)
-
-
-def metrics_frame(gathered: dict[str, list[Evaluated]]) -> pd.DataFrame:
-    """Return ``metrics.csv`` as a frame: every seed of every stage, then the mean over seeds."""
-    rows = []
-    for evaluated in gathered.values():
-        for one in evaluated:
-            rows += evaluation_rows(one.run, one.run.seed, own_metrics(one.evaluations))
-        if len(evaluated) > 1:
-            rows += evaluation_rows(evaluated[0].run, "all", over_seeds([one.evaluations for one in evaluated]))
-    return pd.DataFrame(rows, columns=METRIC_COLUMNS)
-
-
-def differences(gathered: dict[str, list[Evaluated]], profile: Profile) -> tuple[list[Difference], list[Difference]]:
-    """Return (the rows that decide the claims, the same contrasts in other metrics and conditions)."""
-    evaluations = {(name, one.run.seed): one.evaluations for name, all_ in gathered.items() for one in all_}
-    names = {"profile": profile.name, "benchmark": pipeline.BENCHMARK}
-    return claim_differences(evaluations, **names), other_differences(evaluations, **names)
-
-
-def differences_frame(rows: Iterable[Difference]) -> pd.DataFrame:
-    """Return ``differences.csv`` as a frame."""
-    return pd.DataFrame([row.row() for row in rows], columns=list(COLUMNS))
-
-
-def write_csv(path: Path, frame: pd.DataFrame) -> None:
-    """Write a frame as CSV, whole or not at all; missing values are empty, numbers have nine digits."""
-    files.write_text(path, frame.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
+    return table(pd.DataFrame(rows, columns=["claim", "in words", "verdict"])).hide(axis="index")

@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from maskinv_lib import pipeline, study
 from maskinv_lib.faces import Faces
 from maskinv_lib.randomness import key, uniform
+from tests import tiny
 
 ROOT = Path(__file__).parents[1]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if "gpu" in item.keywords and not torch.cuda.is_available():
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.skip("needs an NVIDIA GPU, and torch sees none")
 
 
@@ -35,6 +37,35 @@ def patterned() -> Faces:
     images = (255 * (0.8 * pattern + 0.2 * noise)).to(torch.uint8)
     images = images.repeat_interleave(16, 2).repeat_interleave(16, 3)
     return Faces(images=images, identity=identity, source="12 patterns, 4 views each", publishable=True)
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory):
+    """A folder for runs in which the whole ladder of the tiny profile has been trained, and its results by rung."""
+    folder = tmp_path_factory.mktemp("ladder")
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        tiny.register(patch, folder)
+        trained = {name: tiny.trained(tiny.run_of(name)) for name in study.STAGES}
+        evaluated = {name: pipeline.evaluate_run(tiny.run_of(name)) for name in study.STAGES}
+    return folder, trained, evaluated
+
+
+@pytest.fixture
+def ladder(shared, monkeypatch):
+    """The tiny ladder, trained; tests that use it only read."""
+    tiny.register(monkeypatch, shared[0])
+    return shared[1:]
+
+
+@pytest.fixture
+def fresh(shared, tmp_path, monkeypatch):
+    """An empty folder for runs that shares only the rendered faces."""
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    (runs / ".cache").symlink_to(shared[0] / ".cache")
+    tiny.register(monkeypatch, runs)
+    return runs
 
 
 def run_module(*arguments: str, cwd: Path = ROOT, **settings: str) -> subprocess.CompletedProcess:

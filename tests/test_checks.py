@@ -32,5 +32,5 @@ def test_fraction_refuses(value):
 
 
 def test_only_known_names_the_stranger():
-    with pytest.raises(ValueError, match="Unknown setting 'margni'.*Did you mean 'margin'"):
+    with pytest.raises(ValueError, match=r"Unknown setting 'margni'.*Did you mean 'margin'"):
         checks.only_known("setting", ["scale", "margni"], ["margin", "scale"])

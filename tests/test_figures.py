@@ -5,6 +5,7 @@ import itertools
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from matplotlib.colors import to_rgb
@@ -13,7 +14,6 @@ from matplotlib.figure import Figure
 from maskinv_lib import figures
 from maskinv_lib.faces import Faces
 from maskinv_lib.metrics import Metric, curve_of_scores
-from maskinv_lib.verdicts import CLAIMS, Difference
 from tests.simulated import population
 
 STAGES = list(figures.STYLES)
@@ -174,64 +174,21 @@ def test_figures_are_closed_so_that_a_notebook_shows_them_once():
         figures.det_curves({})
 
 
-@pytest.mark.parametrize(
-    ("given", "text"),
-    [
-        (metric(), "3.10 [2.60, 3.70]"),
-        (metric(0.25, 0.2, 0.31), "25.0 [20.0, 31.0]"),
-        (metric(low=None, high=None), "3.10"),
-        (metric(0.9876, 0.98, 0.99, name="accuracy"), "98.8 [98.0, 99.0]"),
-        (metric(0.512, 0.5, 0.52, name="gmean"), "0.512 [0.500, 0.520]"),
-        (metric(-1e-9, -0.001, 0.001, name="imean"), "0.000 [-0.001, 0.001]"),
-        (metric(5.128, 5.0, 5.25, name="fdr"), "5.13 [5.00, 5.25]"),
-        (metric(None, None, None), "not measurable"),
-    ],
-)
-def test_cells(given, text):
-    assert figures.cell(given) == text
+def test_heat_maps_keep_their_values_and_titles():
+    figure = figures.heat_maps({"one": np.eye(4), "two": np.ones((4, 4))})
+    assert [axes.get_title() for axes in figure.axes[:2]] == ["one", "two"]
+    np.testing.assert_array_equal(figure.axes[0].get_images()[0].get_array(), np.eye(4))
 
 
-def test_metrics_table_has_a_column_per_metric_that_any_row_has():
-    rows = {"one": {"eer": metric(), "fmr1000": metric(None, None, None, "fmr1000")}, "two": {"eer": metric(0.02)}}
-    table = figures.metrics_table(rows, caption="masked pairs")
-    assert list(table.data.columns) == ["EER %", "FMR1000 %"]
-    assert table.data.loc["one"].tolist() == ["3.10 [2.60, 3.70]", "not measurable"]
-    assert table.data.loc["two", "FMR1000 %"] == ""
-    assert table.to_html() == figures.metrics_table(rows, caption="masked pairs").to_html()  # no random identifiers
-    assert "masked pairs" in table.to_html()
-
-
-def difference(**changed):
-    base = {
-        "profile": "smoke",
-        "claim": 2,
-        "stage": STAGES[1],
-        "against": STAGES[0],
-        "seeds": 5,
-        "benchmark": "b",
-        "condition": "masked-masked",
-        "mask_kinds": "unseen",
-        "metric": "eer",
-        "difference": -0.0312,
-        "low": -0.04,
-        "high": -0.02,
-        "p_holm": 0.0001,
-        "verdict": "supported",
-    }
-    return Difference(**{**base, **changed})
-
-
-def test_verdict_table_reads_like_the_claims():
-    missing = difference(claim=5, difference=None, low=None, high=None, p_holm=None, verdict="not run", note="not run")
-    table = figures.verdict_table(
-        [difference(), difference(condition="masked-unmasked"), missing, difference(claim=None)]
+def test_coverage_has_a_shape_per_kind():
+    frame = pd.DataFrame(
+        {"kinds": ["seen", "seen", "unseen"] * 4, "kind": ["a", "b", "c"] * 4, "coverage": np.linspace(0.1, 0.3, 12)}
     )
-    assert len(table.data) == 3
-    assert table.data["claim"].tolist() == [f"2. {CLAIMS[1].sentence}", "", f"5. {CLAIMS[4].sentence}"]
-    first = table.data.iloc[0]
-    assert first["contrast"] == "elasticface-arc-aug − elasticface-arc"
-    assert first["condition"] == "masked-masked, unseen masks"
-    assert first["difference in points"] == "-3.12 [-4.00, -2.00]"
-    assert first["p (Holm)"] == "< 0.001"
-    assert table.data.iloc[2]["verdict"] == "not run"
-    assert CLAIMS[4].sentence in table.to_html()
+    axes = figures.coverage(frame).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "c"]
+
+
+def test_four_panels_stand_two_by_two():
+    one = {STAGES[0]: metric()}
+    axes = figures.ladder({name: one for name in "abcd"}).axes
+    assert len({round(panel.get_position().x0, 2) for panel in axes}) == 2

@@ -26,35 +26,6 @@ LADDER = tuple(study.STAGES)
 BASELINE = LADDER[0]
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory):
-    """A folder for runs in which the whole ladder of the tiny profile has been trained, and its results by rung."""
-    folder = tmp_path_factory.mktemp("ladder")
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        tiny.register(patch, folder)
-        trained = {name: tiny.trained(tiny.run_of(name)) for name in LADDER}
-        evaluated = {name: pipeline.evaluate_run(tiny.run_of(name)) for name in LADDER}
-    return folder, trained, evaluated
-
-
-@pytest.fixture
-def ladder(shared, monkeypatch):
-    """The tiny ladder, trained; tests that use it only read."""
-    tiny.register(monkeypatch, shared[0])
-    return shared[1:]
-
-
-@pytest.fixture
-def fresh(shared, tmp_path, monkeypatch):
-    """An empty folder for runs that shares only the rendered faces."""
-    runs = tmp_path / "runs"
-    runs.mkdir()
-    (runs / ".cache").symlink_to(shared[0] / ".cache")
-    tiny.register(monkeypatch, runs)
-    return runs
-
-
 def written(folder: Path) -> list[str]:
     return sorted(
         str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and ".cache" not in str(path)

@@ -72,8 +72,10 @@ tiny,elasticface-arc,0,rendered-test,unmasked-unmasked,none,eer,0.021,,,10,100,
 tiny,elasticface-arc,0,rendered-test,masked-unmasked,unseen,eer,0.101,,,10,100,
 tiny,elasticface-arc,0,rendered-test,masked-masked,unseen,eer,0.203,,,10,100,
 """
-DIFFERENCES = """profile,claim,stage,against,metric,difference,verdict
-tiny,1,elasticface-arc,elasticface-arc,eer,0.1,supported
+DIFFERENCES = """profile,claim,stage,against,condition,metric,difference,low,high,verdict
+tiny,1,elasticface-arc,elasticface-arc,masked-unmasked,eer,0.1,0.05,0.15,supported
+tiny,2,elasticface-arc-aug,elasticface-arc,masked-masked,eer,,,,not run
+tiny,,elasticface-arc-aug,elasticface-arc,masked-masked,fmr100,0.2,0.1,0.3,
 """
 
 
@@ -318,7 +320,9 @@ def test_the_index_says_what_was_found_and_links_only_what_exists(finished, prof
     assert all((study.results() / link).is_file() for link in links)
     assert "## tiny" in text and profile.idea in text
     assert re.search(r"elasticface-arc +2\.10 +10\.10 +20\.30", text)
-    assert "| 1. Masks hurt a network trained without them. | supported |" in text
+    first = "| 1. Masks hurt a network trained without them. | elasticface-arc − elasticface-arc | supported |"
+    assert f"{first} masked-unmasked 10.00 [5.00, 15.00] |" in text
+    assert "elasticface-arc-aug − elasticface-arc | not run |  |" in text and "20.00" not in text
     assert text.count("not run") == len(re.findall(r"^\| \d\.", text, re.MULTILINE)) - 1
 
 
@@ -334,3 +338,20 @@ def test_the_index_lists_every_published_profile(finished, profile):
     facts = study.results() / "other" / "profile.json"
     facts.write_text(json.dumps({"profile": "other", "idea": "Another."}))
     assert re.findall(r"^## (\w+)", publishing.index(), re.MULTILINE) == ["other", "tiny"]
+
+
+def test_the_readme_shows_what_the_published_laptop_study_said(tmp_path):
+    target, readme = tmp_path / "laptop", tmp_path / "README.md"
+    files.write_text(target / "tables/metrics.csv", METRICS)
+    for seed in (0, 1):
+        facts = {"seconds": 120.0, "precision": "bfloat16"}
+        files.write_json(target / "stages/kd-only" / f"seed-{seed}" / "run.json", facts)
+    readme.write_text(f"before\n{publishing.SAID[0]}\nold\n{publishing.SAID[1]}\nafter\n")
+    for _ in range(2):
+        publishing._renew_readme(readme, target)
+    text = readme.read_text()
+    assert text.startswith("before\n") and text.endswith(f"{publishing.SAID[1]}\nafter\n") and "old" not in text
+    assert "2.10" in text and "Mean of 2 seeds. Training one seed of the ladder took 2 minutes of one core" in text
+    readme.write_text("no marks")
+    publishing._renew_readme(readme, target)
+    assert readme.read_text() == "no marks"
