@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     made = command("notebook", _notebook, "Execute one notebook; its copy appears only if every cell ran.")
     made.add_argument("notebook", type=Path)
     made.add_argument("output", type=Path)
-    made.add_argument("--failed", type=Path, required=True, help="where a copy with an error is left")
+    made.add_argument("--log", type=Path, required=True, help="text file; a notebook with an error is left beside it")
     made.add_argument("--threads", type=int, default=1)
     made.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
 
@@ -91,9 +91,7 @@ def _faces(options: argparse.Namespace) -> None:
 
 def _notebook(options: argparse.Namespace) -> int:
     parameters = {name: _literal(value) for name, value in options.parameters}
-    return running.notebook_job(
-        options.notebook, options.output, parameters, failed=options.failed, threads=options.threads
-    )
+    return running.notebook_job(options.notebook, options.output, parameters, log=options.log, threads=options.threads)
 
 
 def _publish(options: argparse.Namespace) -> None:

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from maskinv_lib.benchmarks import Comparisons
-from maskinv_lib.faces import Faces
+from maskinv_lib.faces import SIZE, Faces
 from maskinv_lib.metrics import NOT_MEASURABLE, ErrorCurve, Metric
 
 DPI = 110
@@ -282,7 +282,7 @@ def gallery(faces: Faces, *, rows: Sequence[str], columns: Sequence[str]) -> Fig
         axes.text(0.5, 0.5, text, ha="center", va="center")
         axes.set_axis_off()
         return figure
-    side = min(1.3, 9 / len(columns))
+    side = min(SIZE / DPI, 9 / len(columns))  # at most its own pixels: enlarged, a face only looks blurred
     size = (side * len(columns) + 1.1, side * len(rows) + 0.3)
     figure, axes = plt.subplots(len(rows), len(columns), figsize=size, layout="constrained", squeeze=False)
     figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from maskinv_lib import study
-from maskinv_lib.files import only_process
+from maskinv_lib.files import only_process, write_text
 from maskinv_lib.progress import Progress, event, ladder_table
 from maskinv_lib.recipes import Profile
 
@@ -70,8 +70,12 @@ def run_notebook(notebook: Path, output: Path, parameters: dict, *, failed: Path
     temporary.replace(output)
 
 
-def notebook_job(notebook: Path, output: Path, parameters: dict, *, failed: Path, threads: int) -> int:
-    """Run one notebook of the workflow and note its start and end; return the exit code."""
+def notebook_job(notebook: Path, output: Path, parameters: dict, *, log: Path, threads: int) -> int:
+    """Run one notebook of the workflow and note its start and end, also in the text file ``log``; return the exit code.
+
+    A notebook that fails is left beside the log, as ``<log>.failed.ipynb``.
+    """
+    failed = log.with_suffix(".failed.ipynb")
     folder, job = study.runs() / str(parameters.get("profile")), job_name(notebook, parameters)
     event(folder, job, "start")
     started = time.time()
@@ -80,9 +84,13 @@ def notebook_job(notebook: Path, output: Path, parameters: dict, *, failed: Path
     except (Exception, KeyboardInterrupt) as error:
         last = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         event(folder, job, "fail", log=str(failed), error=last)
-        print(f"{job} failed: {last}\nThe notebook with the error: {failed}", file=sys.stderr)
+        text = f"{job} failed: {last}\nThe notebook with the error: {failed}\n"
+        print(text, file=sys.stderr, end="")
+        write_text(log, text)
         return 1
-    event(folder, job, "end", seconds=time.time() - started)
+    seconds = time.time() - started
+    event(folder, job, "end", seconds=seconds)
+    write_text(log, f"{job}: done in {seconds:.0f} s\n")
     return 0
 
 

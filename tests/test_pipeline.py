@@ -411,3 +411,13 @@ def test_a_published_evaluation_is_opened_where_nothing_was_trained(ladder, fres
     with pytest.raises(FileNotFoundError, match="Make it with"):
         pipeline.open_evaluation(tiny.run_of("kd-only"))
     assert isinstance(pipeline.faces_of(run.profile, "train"), Faces)
+
+
+def test_packed_resamples_lose_a_hundredth_of_their_spread_at_most():
+    values = np.random.default_rng(0).normal(0.03, 0.004, 2000).astype(np.float32)
+    values[5] = np.nan
+    found = pipeline.unpacked(pipeline.packed("a/b/eer", values))["a/b/eer"]
+    assert np.isnan(found[5]) and np.nanmax(np.abs(found - values)) < 0.02 * np.nanstd(values)
+    assert np.nanstd(found) == pytest.approx(np.nanstd(values), rel=1e-3)
+    for constant in (np.zeros(9), np.full(9, np.nan)):
+        np.testing.assert_array_equal(pipeline.unpacked(pipeline.packed("x", constant))["x"], constant)

@@ -1,5 +1,7 @@
 """Publishing takes numbers, plots and notebooks and no more, without a machine's traces; what fits comes back."""
 
+import base64
+import io
 import json
 import re
 import shutil
@@ -8,12 +10,20 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+from PIL import Image
 
 from maskinv_lib import files, publishing, study
 from maskinv_lib.__main__ import main
 from tests import tiny
 
-PNG = "iVBORw0KGgo="
+
+def _png(picture: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(picture).save(out, "PNG")
+    return out.getvalue()
+
+
+PNG = base64.b64encode(_png(np.zeros((1, 1, 3), np.uint8))).decode()
 
 
 @pytest.fixture
@@ -355,3 +365,14 @@ def test_the_readme_shows_what_the_published_laptop_study_said(tmp_path):
     readme.write_text("no marks")
     publishing._renew_readme(readme, target)
     assert readme.read_text() == "no marks"
+
+
+def test_published_pictures_are_smaller_and_look_the_same():
+    ramp = np.linspace(0, 255, 300 * 200 * 3).reshape(200, 300, 3)
+    picture = (ramp + np.random.default_rng(0).normal(0, 6, ramp.shape)).clip(0, 255).astype(np.uint8)
+    before = base64.b64encode(_png(picture)).decode()
+    after = publishing._smaller(before)
+    assert len(after) < 0.5 * len(before)
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(after))).convert("RGB")).astype(float)
+    assert np.abs(shown - picture).mean() < 12
+    assert publishing._smaller(PNG) == PNG  # never larger

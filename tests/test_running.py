@@ -27,9 +27,11 @@ def test_an_executed_notebook_appears_only_if_every_cell_ran(tmp_path):
         tmp_path / "02-toy.ipynb", "number = 1", "import os\nprint(number * 21, os.environ['OMP_NUM_THREADS'])"
     )
     out, failed = tmp_path / "out" / "a.ipynb", tmp_path / "logs" / "a.failed.ipynb"
+    log = failed.with_name("a.log")
     given = {"profile": "toy", "stage": "s", "seed": 0, "number": 2}
-    assert running.notebook_job(source, out, given, failed=failed, threads=1) == 0
+    assert running.notebook_job(source, out, given, log=log, threads=1) == 0
     assert "42 1" in out.read_text() and not failed.exists()
+    assert log.read_text().startswith("train s, seed 0: done in ")
     assert [(e["job"], e["what"]) for e in events()] == [("train s, seed 0", "start"), ("train s, seed 0", "end")]
 
 
@@ -37,7 +39,8 @@ def test_a_failed_or_killed_notebook_leaves_its_error_and_no_result(tmp_path, ca
     for name, cell, word in (("a", "1 / 0", "ZeroDivisionError"), ("b", "import os\nos.kill(os.getpid(), 9)", "died")):
         source = notebook(tmp_path / f"03-{name}.ipynb", "profile = ''", cell)
         out, failed = tmp_path / f"{name}.ipynb", tmp_path / f"{name}.failed.ipynb"
-        assert running.notebook_job(source, out, {"profile": "toy"}, failed=failed, threads=1) == 1
+        assert running.notebook_job(source, out, {"profile": "toy"}, log=tmp_path / f"{name}.log", threads=1) == 1
+        assert str(failed) in (tmp_path / f"{name}.log").read_text()
         assert not out.exists() and failed.exists()
         assert word.lower() in events()[-1]["error"].lower() and events()[-1]["what"] == "fail"
     assert "failed" in capsys.readouterr().err
