@@ -6,8 +6,13 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from maskinv_lib import running, study
+from maskinv_lib.recipes import Profile
+
+if TYPE_CHECKING:
+    from maskinv_lib.faces import Faces
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -76,17 +81,34 @@ def _study(options: argparse.Namespace) -> int:
 def _faces(options: argparse.Namespace) -> None:
     import torch
 
-    from maskinv_lib import files, pipeline
+    from maskinv_lib import files
 
     profile = study.get_profile(options.profile)
     torch.set_num_threads(options.threads or len(os.sched_getaffinity(0)))
     folder, started = study.runs() / profile.name, time.time()
     running.event(folder, "render faces", "start")
-    sets = {split: pipeline.faces_of(profile, split) for split in ("train", "validation", "test")}
+    try:
+        sets = {split: _render(profile, split, folder) for split in ("train", "validation", "test")}
+    except Exception as error:
+        running.event(folder, "render faces", "fail", log=str(folder / "logs/faces.log"), error=str(error))
+        raise
     seconds = time.time() - started
     facts = {split: {"faces": len(faces), "source": faces.source} for split, faces in sets.items()}
     files.write_json(folder / "faces.json", {"sets": facts, "seconds": round(seconds, 1)})
     running.event(folder, "render faces", "end", seconds=seconds)
+
+
+def _render(profile: Profile, split: str, folder: Path) -> "Faces":
+    from maskinv_lib import pipeline
+
+    said = [time.time()]
+
+    def progress(done: int, count: int) -> None:
+        if time.time() - said[0] > 10:
+            said[0] = time.time()
+            running.event(folder, "render faces", "progress", text=f"{split}: {done:,} of {count:,}")
+
+    return pipeline.faces_of(profile, split, progress)
 
 
 def _notebook(options: argparse.Namespace) -> int:

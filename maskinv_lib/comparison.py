@@ -1,6 +1,6 @@
 """A study as a whole: its evaluations side by side, and the two CSV files and figures that it leaves."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -61,27 +61,35 @@ def over_seeds(
     }
 
 
-def gather(profile: Profile, seeds: range) -> tuple[dict[str, list[Evaluated]], str]:
+def gather(profile: Profile, seeds: int | None = None) -> tuple[dict[str, list[Evaluated]], str]:
     """Return the evaluations of a study by stage, seed by seed, and where they come from, in words.
 
-    If nothing of the profile was run here, the published results are read instead, of whatever seeds there are. An
-    evaluation that is missing raises FileNotFoundError naming the command that makes it.
+    seeds: how many, from 0; None takes those that all stages have here, or else in the published results. What is
+    missing, or made by other code or settings, raises an error naming the command that makes it.
     """
-    planned = study.planned(profile, seeds)
-    published = study.results() / profile.name / "stages"
-    if published.exists() and not any((run.folder / "metrics.json").exists() for run in planned):
-        count = max(len(list((published / name).glob("seed-*"))) for name in profile.stages)
-        places = [
-            (run, published / run.stage.name / f"seed-{run.seed}") for run in study.planned(profile, range(count))
-        ]
-        return _by_stage(places), "read from the published results, because nothing of it was run here"
-    return _by_stage([(run, run.folder) for run in planned]), "evaluated here"
+    numbers = _complete(profile, lambda run: run.folder) if seeds is None else range(seeds)
+    if numbers:
+        return _by_stage(profile, numbers, lambda run: None), pipeline.HERE
+    numbers = _complete(profile, study.published)
+    if not numbers:
+        command = f"make study PROFILE={profile.name}"
+        raise FileNotFoundError(f"No seed of {profile.name} has all its stages evaluated. Make them with: {command}")
+    found = _by_stage(profile, numbers, study.published)
+    return found, max((one.source for evaluated in found.values() for one in evaluated), key=len)
 
 
-def _by_stage(places: list[tuple[Run, Path]]) -> dict[str, list[Evaluated]]:
+def _complete(profile: Profile, place: Callable[[Run], Path]) -> list[int]:
+    """Return the seeds, of the first hundred, of which every stage has numbers in the folder that ``place`` names."""
+    runs = {seed: study.planned(profile, range(seed, seed + 1)) for seed in range(100)}
+    return [seed for seed, some in runs.items() if all((place(run) / "metrics.json").exists() for run in some)]
+
+
+def _by_stage(
+    profile: Profile, seeds: Iterable[int], place: Callable[[Run], Path | None]
+) -> dict[str, list[Evaluated]]:
     found: dict[str, list[Evaluated]] = {}
-    for run, folder in places:
-        found.setdefault(run.stage.name, []).append(pipeline.read_evaluation(run, folder))
+    for run in (run for seed in seeds for run in study.planned(profile, range(seed, seed + 1))):
+        found.setdefault(run.stage.name, []).append(pipeline.read_evaluation(run, place(run)))
     return found
 
 
@@ -116,11 +124,20 @@ def folder(profile: Profile, kind: str = "tables") -> Path:
     return study.runs() / profile.name / kind
 
 
-def save_figure(profile: Profile, name: str, figure: Figure) -> None:
-    """Write a figure of the study as PNG at 110 dots per inch and as SVG, whole or not at all."""
-    for kind in ("png", "svg"):
+def save_figure(profile: Profile, source: str, name: str, figure: Figure) -> None:
+    """Write a figure of a study evaluated here as PNG at 110 dots per inch and as SVG; one of published numbers not."""
+    for kind in ("png", "svg") if source == pipeline.HERE else ():
         with files.whole_file(folder(profile, "figures") / f"{name}.{kind}") as temporary:
             figure.savefig(temporary, dpi=110, metadata={"Date": None} if kind == "svg" else None)
+
+
+def save_tables(profile: Profile, source: str, **frames: pd.DataFrame) -> str:
+    """Write the frames of a study evaluated here as CSV; say how many rows each has, or that nothing was written."""
+    if source != pipeline.HERE:
+        return "Nothing written: these numbers are published already."
+    for name, frame in frames.items():
+        write_csv(folder(profile) / f"{name}.csv", frame)
+    return ", ".join(f"{len(frame):,} rows in {name}.csv" for name, frame in frames.items())
 
 
 def metrics_frame(gathered: dict[str, list[Evaluated]]) -> pd.DataFrame:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskinv_lib import checkpoints, files, study
+from maskinv_lib import checkpoints, files, fingerprints, study
 from maskinv_lib.benchmarks import Comparisons
 from maskinv_lib.benchmarks.rendered import CONDITIONS, RenderedBenchmark, masked_copy
 from maskinv_lib.evaluation import Evaluation, evaluate
@@ -32,6 +32,9 @@ from maskinv_lib.templates import NetworkRecogniser, cached_templates, teacher_t
 from maskinv_lib.training import Training, Views
 
 BENCHMARK = "rendered-test"
+
+HERE = "evaluated here"
+PUBLISHED = "read from the published results, because it was not run here"
 
 
 def device_and_threads(profile: Profile) -> torch.device:
@@ -54,7 +57,8 @@ def teacher_of(run: Run, faces: Faces, device: torch.device) -> Tensor | None:
         return None
     path = run.teacher.folder / "model.safetensors"
     network = _ancestor(run, run.teacher, path)
-    key = files.content_hash([weights_hash(network), faces.source, run.config["faces"], str(device.type)])
+    code = fingerprints.code_hash("templates", "faces.synthetic", "networks.iresnet")
+    key = files.content_hash([weights_hash(network), run.config["faces"], device.type, code])
     return cached_templates(
         study.runs() / ".cache" / "templates",
         key,
@@ -91,7 +95,7 @@ def _ancestor(run: Run, other: Run, path: Path) -> Network:
 def example_views(run: Run, count: int = 8) -> Faces:
     """Return the first ``count`` faces of the run's first batch, clean, and then the same as the student sees them."""
     faces = faces_of(run.profile, "train")
-    views = Views(faces=faces, plan=run.plan, seed=run.seed, device=torch.device("cpu"))
+    views = Views(faces=faces, plan=run.plan, seed=run.draws_seed, device=torch.device("cpu"))
     images, batch = views.batch(0, ("clean", "masked"), 0.0)
     shown = torch.cat([images["clean"][:count], images["masked"][:count]])
     return dataclasses.replace(faces, images=shown, identity=batch.labels[:count].repeat(2))
@@ -116,7 +120,7 @@ class Trained:
     facts: dict
 
 
-def train(run: Run, *, precision: str = "auto", on_log: Callable[[dict], None] = lambda record: None) -> Trained:
+def train(run: Run, *, on_log: Callable[[dict], None] = lambda record: None) -> Trained:
     """Train ``run``, or take up its last checkpoint, and write ``model.safetensors``, milestones and ``run.json``.
 
     A missing or unfit ancestor raises an error that names the command which makes it, before anything is written.
@@ -125,35 +129,38 @@ def train(run: Run, *, precision: str = "auto", on_log: Callable[[dict], None] =
     device = device_and_threads(run.profile)
     start = start_of(run)
     faces = faces_of(run.profile, "train")
-    views = Views(faces=faces, plan=run.plan, seed=run.seed, device=device, teacher=teacher_of(run, faces, device))
+    teacher = teacher_of(run, faces, device)
+    views = Views(faces=faces, plan=run.plan, seed=run.draws_seed, device=device, teacher=teacher)
     with files.only_process(run.folder / "lock", f"{run.name}, seed {run.seed}"):
         training = Training(
             run.plan,
             views,
-            seed=run.seed,
+            seed=run.weights_seed,
             folder=run.folder,
             key=run.key,
-            precision=precision,
+            precision=run.plan.precision,
             start=start,
             on_log=on_log,
         )
-        finished, facts = _finished(run), _facts(run, training)
+        facts = _facts(run, training)
+        finished = _finished(run, facts["precision"])
         with _status(run, facts):
             training.run()
-            _save_models(run, training)
             facts |= finished or _totals(training)
+            _save_models(run, training)
     if finished:
         print(f"{run.name}, seed {run.seed}: trained before with the same key {run.key}, reused.")
     return Trained(run=run, records=training.records, facts=facts)
 
 
-def _finished(run: Run) -> dict | None:
-    """Return the facts of an earlier training that ended with the same key, and whose last checkpoint is there."""
+def _finished(run: Run, precision: str) -> dict | None:
+    """Return the facts of an earlier training that ended with this key and precision, if its checkpoint is there."""
     path = run.folder / "run.json"
     if path.exists() and checkpoints.load(run.folder / "checkpoints" / "last.safetensors", run.key):
         with contextlib.suppress(ValueError):
             facts = files.read_json(path)
-            return facts if facts.get("status") == "finished" and facts.get("key") == run.key else None
+            same = {"status": "finished", "key": run.key, "precision": precision}
+            return facts if same.items() <= facts.items() else None
     return None
 
 
@@ -231,7 +238,7 @@ class Evaluated:
     curves: dict[tuple[str, str], ErrorCurve]
     comparisons: dict[tuple[str, str], Comparisons] = dataclasses.field(default_factory=dict)
     facts: dict = dataclasses.field(default_factory=dict)
-    source: str = "evaluated now"
+    source: str = HERE
 
 
 def benchmark_of(profile: Profile, split: str = "test") -> RenderedBenchmark:
@@ -268,6 +275,7 @@ def score(run: Run, benchmark: RenderedBenchmark | None = None) -> Iterator[tupl
 
 def evaluate_run(run: Run) -> Evaluated:
     """Measure ``run`` on the test people and write ``metrics.json`` and ``resamples.npz``."""
+    model_of(run)  # a run that was not trained says so before any face is rendered
     benchmark = benchmark_of(run.profile)
     weights = identity_weights(benchmark.identities, run.profile.resamples)
     scored = {(condition, kinds): comparisons for condition, kinds, comparisons in score(run, benchmark)}
@@ -283,11 +291,9 @@ def evaluate_run(run: Run) -> Evaluated:
 
 def open_evaluation(run: Run) -> Evaluated:
     """Evaluate ``run`` if it was trained; else read what ``results`` holds of it, whatever made that, and say so."""
-    published = study.results() / run.profile.name / "stages" / run.stage.name / f"seed-{run.seed}"
-    if (run.folder / "model.safetensors").exists() or run.overrides or not published.exists():
+    if (run.folder / "model.safetensors").exists() or not study.published(run).exists():
         return evaluate_run(run)
-    found = read_evaluation(run, published)
-    return dataclasses.replace(found, source="read from the published results, because this run was not trained here")
+    return read_evaluation(run, study.published(run))
 
 
 MISSING = 255
@@ -356,17 +362,26 @@ def write_evaluation(found: Evaluated) -> None:
 
 
 def read_evaluation(run: Run, folder: Path | None = None) -> Evaluated:
-    """Read what ``write_evaluation`` wrote, from the run's folder or another; an unreadable file names the remedy."""
-    folder = folder or run.folder
+    """Read what ``write_evaluation`` wrote, from the run's folder or another one.
+
+    An unreadable file, or in the run's own folder one made by other code or settings, raises an error that names the
+    remedy; from elsewhere such numbers are read and ``source`` says so.
+    """
+    own, folder = folder is None, folder or run.folder
+    command = run.command.replace("02-train", "03-evaluate")
     try:
         record, facts = (files.read_json(folder / f"{name}.json") for name in ("metrics", "run"))
         with np.load(folder / "resamples.npz") as arrays:
             resamples = unpacked({name: arrays[name] for name in arrays.files})
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        command = run.command.replace("02-train", "03-evaluate")
         raise FileNotFoundError(
             f"{run.name}, seed {run.seed} has no readable evaluation: {error}. Make it with: {command}"
         ) from None
+    current = record["key"] == run.evaluation_key
+    if own and not current:
+        raise ValueError(
+            f"{run.name}, seed {run.seed} was evaluated with other code or settings. Make it anew with: {command}"
+        )
     evaluations, curves = {}, {}
     for part in record["conditions"]:
         place = (part["condition"], part["mask_kinds"])
@@ -379,10 +394,5 @@ def read_evaluation(run: Run, folder: Path | None = None) -> Evaluated:
                 n: part[n] for n in ("identities", "fold_error", "threshold", "effective_genuine", "effective_impostor")
             },
         )
-    return Evaluated(run=run, evaluations=evaluations, curves=curves, facts=facts)
-
-
-def read_log(run: Run) -> list[dict]:
-    """Return the records of a run's training log."""
-    text = (run.folder / "log.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
+    source = HERE if own else PUBLISHED + ("" if current else ", made with other code or settings than today's")
+    return Evaluated(run=run, evaluations=evaluations, curves=curves, facts=facts, source=source)

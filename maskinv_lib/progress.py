@@ -45,7 +45,7 @@ def live(every: float = 1.0) -> Callable[[dict], None]:
 class Progress:
     """Prints what the workflow's jobs do, from the events they note, and estimates the time that is left."""
 
-    GUESS: ClassVar = {"faces": 90.0, "notebook": 8.0, "evaluate": 30.0, "faces_per_second": 170.0}
+    GUESS: ClassVar = {"faces": 90.0, "notebook": 8.0, "evaluate": 35.0, "faces_per_second": 200.0}
 
     def __init__(self, profile: Profile, planned: list[study.Run], folder: Path, cores: int) -> None:
         self.folder, self.planned, self.cores = folder, planned, cores
@@ -53,7 +53,7 @@ class Progress:
             f"{run.stage.name}, seed {run.seed}": [job for job in ("train", "evaluate") if stale(run, job)]
             for run in planned
         }
-        self.parallel = max(1, cores // profile.threads)
+        self.parallel = 1 if profile.gpus else max(1, cores // profile.threads)
         self.read = 0
         self.running: dict[str, float] = {}
         self.done: dict[str, float] = {}
@@ -82,6 +82,9 @@ class Progress:
         if what == "start":
             self.running[job] = record["time"]
             print(f"[{time.strftime('%H:%M:%S')}] {job} ...", flush=True)
+            return
+        if what == "progress":
+            print(f"  {job}, {record['text']}", flush=True)
             return
         self.running.pop(job, None)
         if what == "fail":

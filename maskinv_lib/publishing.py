@@ -21,6 +21,9 @@ STAGE_FILES = ("metrics.json", "resamples.npz", "log.jsonl")
 STUDY_FILES = ("faces-and-masks.ipynb", "compare.ipynb", "tables/metrics.csv", "tables/differences.csv")
 """What a finished study holds beside its stages."""
 
+LIMIT = 6_000_000
+"""Most bytes of one published profile: results stay in the repository's history."""
+
 FACTS = ("status", "key", "precision", "threads", "versions", "faces", "seconds", "faces_per_second", "wall_seconds")
 
 
@@ -47,11 +50,28 @@ def publish(profile: Profile, stage: str | None = None) -> None:
         raise FileNotFoundError(f"No finished seed of {', '.join(lacking)} below {folder}. Make it with: {command}")
     target = results(profile)
     if stage is None:
+        _require_one_study(profile, found, command)
         _publish_study(found, folder, target, profile)
     else:
         for run in found:
             _publish_run(run, target)
     print(f"Published {len(found)} finished run(s) of {profile.name} to {target}.")
+
+
+def _require_one_study(profile: Profile, found: list[Run], command: str) -> None:
+    """Refuse runs, tables and notebooks that do not belong together: other seeds, or older than what they rest on."""
+    seeds = sorted({run.seed for run in found})
+    missing = [run for seed in seeds for run in study.planned(profile, range(seed, seed + 1)) if run not in found]
+    again = f"{command} SEEDS={len(seeds)}"
+    if missing or seeds != list(range(len(seeds))):
+        names = ", ".join(f"{run.name} seed {run.seed}" for run in missing) or f"seeds {seeds} have a gap"
+        raise FileNotFoundError(f"Not every stage has every seed: {names}. Make them with: {again}")
+    jobs.prepare(profile, found)
+    old = [job for job in ("gallery", "compare") if jobs.stale(profile, job)]
+    own = [run for run in found if run.seed == 0 and (run.folder / "model.safetensors").exists()]
+    old += [f"{job} {run.name}" for run in own for job in ("train", "evaluate") if jobs.stale(run, job)]
+    if old:
+        raise FileNotFoundError(f"Older than the code, settings or notebooks: {', '.join(old)}. Renew with: {again}")
 
 
 def _require(path: Path, command: str) -> None:
@@ -81,9 +101,18 @@ def _publish_run(run: Run, target: Path) -> None:
     files.write_json(place / "run.json", {name: facts[name] for name in FACTS if name in facts})
     if run.seed == 0:
         for name in ("train", "evaluate"):
-            source = run.folder / f"{name}.ipynb"
-            if source.exists():
-                files.write_text(target / "notebooks" / f"{run.stage.name}-{name}.ipynb", clean(source))
+            _publish_notebook(run, name, target / "notebooks" / f"{run.stage.name}-{name}.ipynb")
+
+
+def _publish_notebook(run: Run, name: str, place: Path) -> None:
+    """Publish an executed notebook; of a restored run, the one that was published with the same numbers."""
+    source, before = run.folder / f"{name}.ipynb", results(run.profile) / "notebooks" / place.name
+    if source.exists():
+        files.write_text(place, clean(source))
+    elif before.exists() and _evaluation_key(study.published(run)) == run.evaluation_key:
+        files.write_text(place, before.read_text(encoding="utf-8"))
+    else:
+        raise FileNotFoundError(f"{source} is not there, nor was it published. Make it with: {run.command}")
 
 
 def _publish_study(found: list[Run], folder: Path, target: Path, profile: Profile) -> None:
@@ -93,6 +122,9 @@ def _publish_study(found: list[Run], folder: Path, target: Path, profile: Profil
     for run in found:
         _publish_run(run, new)
     _publish_whole(folder, new, profile)
+    size = sum(path.stat().st_size for path in new.rglob("*") if path.is_file())
+    if size > LIMIT:
+        raise ValueError(f"{new} has {size / 1e6:.1f} MB, over {LIMIT / 1e6:.0f}: nothing was replaced. Publish less.")
     shutil.rmtree(target, ignore_errors=True)
     new.rename(target)
     files.write_text(target.parent / "README.md", index())
@@ -189,7 +221,7 @@ def restore(profile: Profile, stage: str | None = None) -> None:
 def _restore_run(run: Run, place: Path) -> str:
     if _evaluation_key(place) != run.evaluation_key:
         return f"stale: published with other code or settings (key {_evaluation_key(place)}, now {run.evaluation_key})"
-    if _evaluation_key(run.folder) == run.evaluation_key:
+    if _evaluation_key(run.folder) == run.evaluation_key and not jobs.stale(run, "evaluate"):
         return "already there"
     for name in (*STAGE_FILES, "run.json"):
         with files.whole_file(run.folder / name) as temporary:

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from maskinv_lib import checks
 
+POLICIES = ("one-cycle", "steps")
+PRECISIONS = ("auto", "fp32", "bf16")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Term:
@@ -94,6 +97,7 @@ class RenderedFaces:
 class Profile:
     """The scale of a study: faces, network, budget and seeds. ``head`` holds the margin settings.
 
+    precision: of the student's forward pass; auto is bf16 where the device computes in it, else fp32.
     threads, gpus: what each training and evaluation takes; a result must not depend on who runs it.
     """
 
@@ -109,6 +113,7 @@ class Profile:
     threads: int = 1
     gpus: int = 0
     resamples: int = 2000
+    precision: str = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +127,7 @@ class Plan:
     mask_kinds: str
     schedule: Schedule
     milestones: tuple[float, ...]
+    precision: str = "auto"
 
     def as_dict(self) -> dict:
         """Return the plan as JSON-serialisable data."""
@@ -145,7 +151,17 @@ def plan(stage: Stage, profile: Profile) -> Plan:
         mask_kinds="seen",
         schedule=dataclasses.replace(profile.schedule, budget=budget, head_warm_up=stage.start is None),
         milestones=stage.milestones,
+        precision=profile.precision,
     )
+
+
+def check(plan: Plan) -> Plan:
+    """Return ``plan`` if it can be trained; else raise ValueError naming the value that is in the way."""
+    checks.choose("policy", plan.schedule.policy, POLICIES)
+    checks.choose("precision", plan.precision, PRECISIONS)
+    if plan.schedule.steps < 1:
+        raise ValueError(f"budget {plan.schedule.budget} is less than one batch of {plan.schedule.batch} faces.")
+    return plan
 
 
 def parse_overrides(text: object) -> dict[str, object]:
@@ -178,7 +194,7 @@ def override(base: Plan, changes: dict[str, object]) -> Plan:
 
 def _open_values(base: Plan) -> dict[str, object]:
     settings = {name.rstrip("_"): value for term in base.objectives for name, value in term.settings.items()}
-    plain = {"mask_probability": base.mask_probability, "network": base.network, "embedding_size": base.embedding_size}
+    plain = {"mask_probability": base.mask_probability, "precision": base.precision}
     return {**settings, **dataclasses.asdict(base.schedule), **plain}
 
 

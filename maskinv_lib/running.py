@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from maskinv_lib import study
+from maskinv_lib import jobs, study
 from maskinv_lib.files import only_process, write_text
 from maskinv_lib.progress import Progress, event, ladder_table
 from maskinv_lib.recipes import Profile
@@ -97,9 +97,15 @@ def notebook_job(notebook: Path, output: Path, parameters: dict, *, log: Path, t
 def run_study(profile: Profile, seeds: range, cores: int | None = None) -> int:
     """Run the whole study through Snakemake, say what it does and how long it still takes; return the exit code."""
     folder = study.runs() / profile.name
-    with only_process(folder / "keys/lock", f"The study in {folder}"):
-        pass  # the workflow takes the lock itself; this only refuses early and clearly
-    planned = study.planned(profile, seeds)
+    with only_process(folder / "keys" / "launcher.lock", f"The study in {folder}"):
+        return _run_study(profile, seeds, cores, folder)
+
+
+def _run_study(profile: Profile, seeds: range, cores: int | None, folder: Path) -> int:
+    with only_process(folder / "keys" / "lock", f"The study in {folder}"):
+        pass  # a workflow that was started by other means holds this one: refuse before anything is touched
+    planned, started = study.planned(profile, seeds), time.time()
+    jobs.prepare(profile, planned)
     count = cores or len(os.sched_getaffinity(0))
     print(
         f"{profile.name}: {len(planned)} stages to train and evaluate, {len(seeds)} seed(s), {count} core(s)",
@@ -113,7 +119,7 @@ def run_study(profile: Profile, seeds: range, cores: int | None = None) -> int:
             progress.report()
             time.sleep(0.5)
         progress.report()
-    return _conclude(process.returncode, folder, progress)
+    return _conclude(process.returncode, folder, progress, time.time() - started)
 
 
 @contextlib.contextmanager
@@ -133,7 +139,7 @@ def _workflow(profile: Profile, seeds: range, cores: int, log: Path) -> Iterator
             raise
 
 
-def _conclude(code: int, folder: Path, progress: Progress) -> int:
+def _conclude(code: int, folder: Path, progress: Progress, seconds: float) -> int:
     log = folder / "logs/snakemake.log"
     if code:
         for job, where in progress.failed.items():
@@ -142,7 +148,9 @@ def _conclude(code: int, folder: Path, progress: Progress) -> int:
             print("".join(log.read_text().splitlines(keepends=True)[-12:]))
         print(f"The workflow's log: {log}\nThe same command again continues where this one stopped.", file=sys.stderr)
         return code
-    if not progress.seen:
+    if progress.seen:
+        print(f"Done in {seconds / 60:.1f} min.")
+    else:
         print("Nothing to do: every result is up to date.")
     print(ladder_table(folder / "tables/metrics.csv"))
     print(f"Open first: {folder / 'compare.ipynb'}")

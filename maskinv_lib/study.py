@@ -14,6 +14,7 @@ from pathlib import Path
 from maskinv_lib import checks, fingerprints
 from maskinv_lib.files import content_hash
 from maskinv_lib.recipes import (
+    PRECISIONS,
     Plan,
     Profile,
     RenderedFaces,
@@ -21,6 +22,7 @@ from maskinv_lib.recipes import (
     Stage,
     Start,
     Term,
+    check,
     override,
     parse_overrides,
     plan,
@@ -116,7 +118,7 @@ def _laptop() -> Profile:
         faces=RenderedFaces(rendering=RENDERING),
         network="compact",
         embedding_size=128,
-        schedule=Schedule(budget=25_600),
+        schedule=Schedule(budget=19_200),
         stages=tuple(STAGES),
         head={"margin": 0.3, "scale": 32.0},
     )
@@ -142,8 +144,13 @@ PROFILES = {"smoke": _smoke, "laptop": _laptop, "gpu": _gpu}
 
 
 def get_profile(name: object) -> Profile:
-    """Return the profile called ``name``; an unknown one raises ValueError with the nearest known name."""
-    return PROFILES[checks.choose("profile", name, PROFILES)]()
+    """Return the profile called ``name``; an unknown one raises ValueError with the nearest known name.
+
+    The setting MASKINV_PRECISION (auto, fp32 or bf16) replaces the profile's precision.
+    """
+    found = PROFILES[checks.choose("profile", name, PROFILES)]()
+    precision = os.environ.get("MASKINV_PRECISION") or found.precision
+    return dataclasses.replace(found, precision=checks.choose("MASKINV_PRECISION", precision, PRECISIONS))
 
 
 def seed_range(of: Profile, count: object = None) -> range:
@@ -203,7 +210,20 @@ class Run:
     @cached_property
     def plan(self) -> Plan:
         """The resolved training; raises ValueError for an override that does not fit."""
-        return override(plan(self.stage, self.profile), self.overrides)
+        return check(override(plan(self.stage, self.profile), self.overrides))
+
+    @property
+    def weights_seed(self) -> int:
+        """Seed of the first weights and class centres: each stage's own, so that no student starts at its teacher."""
+        return int(content_hash(["weights", self.seed, self.stage.name]), 16) >> 12
+
+    @property
+    def draws_seed(self) -> int:
+        """Seed of order, flips and masks: shared by all stages that start anew, so that pairs see the same draws.
+
+        A stage that continues another has its own: it must not see its parent's first batches again.
+        """
+        return self.seed if self.stage.start is None else self.weights_seed
 
     @property
     def teacher(self) -> "Run | None":
@@ -238,7 +258,8 @@ class Run:
         faces = dataclasses.asdict(self.profile.faces)
         train = {name: faces[name] for name in ("seed", "train", "train_views", "rendering")}
         ancestors = {"teacher": self.teacher and self.teacher.key, "parent": self.parent and self.parent.key}
-        return {"plan": self.plan.as_dict(), "faces": train, "seed": self.seed, **ancestors}
+        seeds = {"seed": self.seed, "weights_seed": self.weights_seed, "draws_seed": self.draws_seed}
+        return {"plan": self.plan.as_dict(), "faces": train, **seeds, **ancestors}
 
     @cached_property
     def key(self) -> str:
@@ -262,8 +283,9 @@ class Run:
     def command(self) -> str:
         """The command that makes this run on its own."""
         extra = f" -p overrides '{', '.join(f'{k}={v}' for k, v in self.overrides.items())}'" if self.overrides else ""
+        inside = ".venv/bin/" if Path(sys.prefix).name == ".venv" else ""
         return (
-            "papermill notebooks/02-train-a-stage.ipynb out.ipynb "
+            f"{inside}papermill notebooks/02-train-a-stage.ipynb out.ipynb "
             f"-p profile {self.profile.name} -p stage {self.stage.name} -p seed {self.seed}{extra}"
         )
 
@@ -281,6 +303,11 @@ def ancestor_files(run: Run) -> list[Path]:
     """Return the files of other runs that ``run`` needs before it can train: its teacher, what it starts from."""
     teacher = [run.teacher.folder / "model.safetensors"] if run.teacher else []
     return teacher + ([run.milestone] if run.milestone else [])
+
+
+def published(run: Run) -> Path:
+    """Return the folder of a run's published numbers."""
+    return results() / run.profile.name / "stages" / run.name / f"seed-{run.seed}"
 
 
 def planned(profile: Profile, seeds: range) -> list[Run]:

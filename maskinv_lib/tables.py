@@ -47,7 +47,12 @@ def recipe(run: Run) -> Styler:
     rows += [("network", f"{plan.network}, {plan.embedding_size}-D")]
     schedule = plan.schedule
     rows += [("budget", f"{schedule.budget:,} faces in {schedule.steps:,} steps of {schedule.batch}")]
-    rows += [("learning rate", f"{schedule.learning_rate:g}, {schedule.policy}")]
+    rows += [("learning rate", f"{schedule.learning_rate:g}, {schedule.policy}, warm-up {schedule.warm_up:.0%}")]
+    rows += [("momentum, weight decay, clip", f"{schedule.momentum:g}, {schedule.weight_decay:g}, {schedule.clip:g}")]
+    faces = run.profile.faces
+    rows += [("training faces", f"{faces.train:,} people, {faces.train_views} views each, set {faces.seed}")]
+    rows += [("seed", f"{run.seed}: first weights {run.weights_seed}, draws {run.draws_seed}")]
+    rows += [("precision", plan.precision)]
     return _plain(rows)
 
 
@@ -125,6 +130,19 @@ def metrics(
     names = [name for name in names if any(name in found for found in rows.values())]
     cells = [[cell(found[name]) if name in found else "" for name in names] for found in rows.values()]
     return table(pd.DataFrame(cells, index=list(rows), columns=[HEADINGS[name] for name in names]), caption)
+
+
+def thresholds(evaluated: Evaluated, names: Sequence[str] = ("eer", "fmr100", "fmr1000")) -> Styler:
+    """Return the thresholds behind one network's rates, each with the condition whose pairs fixed it."""
+    cells = []
+    for (condition, kinds), evaluation in evaluated.evaluations.items():
+        found = [evaluation.metrics[name] for name in names]
+        texts = [NOT_MEASURABLE if one.threshold is None else f"{one.threshold:.3f}" for one in found]
+        counts = f"{found[0].genuine:,} genuine, {found[0].impostor:,} impostor"
+        cells.append([title(condition, kinds), *texts, counts])
+    columns = ["fixed on pairs of", *(HEADINGS[name].removesuffix(" %") for name in names), "comparisons"]
+    caption = f"Thresholds of {evaluated.run.name}, seed {evaluated.run.seed}, on {pipeline.BENCHMARK}"
+    return table(pd.DataFrame(cells, columns=columns), caption).hide(axis="index")
 
 
 def contrasts(

@@ -70,13 +70,15 @@ class Views:
         self.images = self.faces.images.to(self.device)
         self.labels = self.faces.identity.to(self.device)
         self.teacher = self.teacher if self.teacher is None else self.teacher.to(self.device)
+        self.order = -1, torch.empty(0)  # the permutation of the epoch at hand
 
     def indices(self, step: int) -> tuple[int, Tensor]:
         """Return (epoch, int64 [B] face numbers) of a step; an epoch is a keyed permutation, its rest is dropped."""
         epoch, place = divmod(step, self.per_epoch)
-        order = permutation(key(self.seed, "order", epoch), len(self.faces))
+        if epoch != self.order[0]:
+            self.order = epoch, permutation(key(self.seed, "order", epoch), len(self.faces)).to(self.device)
         batch = self.plan.schedule.batch
-        return epoch, order[place * batch : (place + 1) * batch].to(self.device)
+        return epoch, self.order[1][place * batch : (place + 1) * batch]
 
     def batch(self, step: int, views: tuple[str, ...], progress: float) -> tuple[dict[str, Tensor], Batch]:
         """Return the images of each view, uint8 [B, 3, 112, 112], and the batch that the objectives read."""
@@ -106,9 +108,9 @@ class Views:
 class Training:
     """A student on its way: network, objectives, optimisers and the step it has reached.
 
-    folder: receives ``log.jsonl`` and ``checkpoints/``; key: stands for everything that decides the result, a
-    checkpoint with another key is not resumed. start: backbone to begin from, as a state dict, or None for random
-    weights. on_log: called with each record of the log.
+    folder: receives ``log.jsonl`` and ``checkpoints/``. key: stands for everything that decides the result; a
+    checkpoint with another key or precision is not resumed. seed: of the first weights and class centres. start:
+    backbone to begin from, as a state dict, or None for random weights. on_log: called with each record of the log.
     """
 
     def __init__(
@@ -212,7 +214,7 @@ class Training:
         if bad:
             raise FloatingPointError(
                 f"The loss is not finite at step {self.step} of {self.plan.schedule.steps}: {bad}. "
-                f"Lower the learning rate ({self.plan.schedule.learning_rate}) or try precision fp32."
+                f"Lower the learning rate ({self.plan.schedule.learning_rate}), or compute in fp32: precision=fp32."
             )
         batch = self.plan.schedule.batch
         record = {
@@ -243,13 +245,14 @@ class Training:
         return self.folder / "checkpoints" / f"milestone-{at:.4f}.safetensors"
 
     def _checkpoint(self, optimizers: dict[str, torch.optim.Optimizer]) -> None:
-        facts = {"key": self.key, "step": self.step, "records": self.records}
+        facts = {"key": self.key, "precision": str(self.dtype), "step": self.step, "records": self.records}
         checkpoints.save(self.folder / "checkpoints" / "last.safetensors", self.parts, optimizers, facts)
 
     def _resume(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         found = checkpoints.load(self.folder / "checkpoints" / "last.safetensors", self.key)
-        if found and self._milestones_found(found[1]["step"]):
+        same = found and found[1]["precision"] == str(self.dtype)  # in another precision it would be another network
+        if same and self._milestones_found(found[1]["step"]):
             tensors, facts = found
             finished = facts["step"] == self.plan.schedule.steps
             checkpoints.restore(tensors, self.parts, {} if finished else self.optimizers)

@@ -136,11 +136,6 @@ def metric_over_seeds(evaluations: Sequence[Evaluation], name: str, level: float
     return replace(whole, value=interval.value, low=bounds[0], high=bounds[1], note=interval.note)
 
 
-def metrics_over_seeds(evaluations: Sequence[Evaluation], level: float = 0.95) -> dict[str, Metric]:
-    """Return every metric's mean over seeds with its interval, by name."""
-    return {name: metric_over_seeds(evaluations, name, level) for name in evaluations[0].metrics}
-
-
 def paired_difference(
     stage: Sequence[Evaluation], against: Sequence[Evaluation], name: str, level: float = 0.95
 ) -> Interval | None:

@@ -25,9 +25,9 @@ from maskinv_lib.faces import SIZE, Faces
 from maskinv_lib.faces.anatomy import parameters, picture_points
 from maskinv_lib.faces.camera import photograph
 from maskinv_lib.faces.painting import picture
+from maskinv_lib.fingerprints import code_hash
 from maskinv_lib.randomness import key
 
-_SOURCES = ("synthetic", "anatomy", "colours", "features", "painting", "camera")
 _CHUNK = {"cpu": 8, "cuda": 128}
 """Faces rendered at once. Every chunk is padded to this size: kernels treat the first and the last elements of a
 tensor differently, by one unit in the last place, so only tensors of one shape give the same bytes in every batch."""
@@ -134,7 +134,7 @@ def rendered_set(
     if cache is None:
         return Faces(images=images(), identity=label, source=source, publishable=True)
     people = [identities.start, identities.stop, identities.step]
-    code = [files.file_hash(Path(__file__).with_name(f"{module}.py")) for module in _SOURCES]
+    code = code_hash("faces.synthetic")
     name = files.content_hash([seed, people, views, dataclasses.asdict(rendering), device.type, code])
     stored = _cached(Path(cache) / f"rendered-{name}.safetensors", len(label), images)
     return Faces(images=stored, identity=label, source=source, publishable=True)
