@@ -3,20 +3,26 @@ PYTHON ?= python3
 PROFILE ?= laptop
 SEEDS ?=
 STAGE ?=
-CORES ?= 2
+PRECISION ?=
+CORES ?=
+
+ifneq ($(PRECISION),)
+export MASKINV_PRECISION := $(PRECISION)
+endif
 
 PYTHON_IN_VENV := .venv/bin/python
-STUDY_OPTIONS = --profile $(PROFILE) $(if $(SEEDS),--seeds $(SEEDS)) --cores $(CORES)
+STUDY_OPTIONS = --profile $(PROFILE) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CORES),--cores $(CORES))
 
 .PHONY: help study test lab publish restore lint
 .DEFAULT_GOAL := help
 
 help: ## List the targets.
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 10
-	@echo "Variables: PROFILE=laptop|smoke|gpu, SEEDS=5 (laptop: 1), STAGE=maskinv-lg (publish, restore), CORES=2"
+	@echo "Variables: PROFILE=laptop|smoke|gpu, SEEDS=5 (laptop: 1), STAGE=maskinv-lg (publish, restore),"
+	@echo "Variables: PRECISION=fp32|bf16 (auto: bf16 where the processor computes in it), CORES=2 (all)"
 
 .venv/ready: pyproject.toml constraints.txt
-	@echo "Setting up .venv (once; about a minute and 1.5 GB) ..."
+	@echo "Setting up .venv (once) ..."
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	@"$(PYTHON)" -m venv .venv
 	@"$(PYTHON_IN_VENV)" -m pip install --quiet --disable-pip-version-check -c constraints.txt "$$(grep '^torch==' constraints.txt)"

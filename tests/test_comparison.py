@@ -14,11 +14,11 @@ MASKED = ("masked-masked", "unseen")
 
 @pytest.fixture
 def gathered(ladder):
-    return comparison.gather(tiny.profile(), range(1))[0]
+    return comparison.gather(tiny.profile())[0]
 
 
 def test_the_ladder_is_gathered_in_order_and_says_where_from(ladder):
-    found, source = comparison.gather(tiny.profile(), range(1))
+    found, source = comparison.gather(tiny.profile(), 1)
     assert list(found) == list(study.STAGES) and source == "evaluated here"
     assert comparison.seeds_in_words(found) == "1 seed"
     expected = ladder[1]["kd-only"].evaluations[MASKED].metrics["eer"]
@@ -27,7 +27,7 @@ def test_the_ladder_is_gathered_in_order_and_says_where_from(ladder):
 
 def test_a_missing_seed_names_the_command(ladder):
     with pytest.raises(FileNotFoundError, match=r"elasticface-arc, seed 1 has no readable.*03-evaluate.*-p seed 1"):
-        comparison.gather(tiny.profile(), range(2))
+        comparison.gather(tiny.profile(), 2)
 
 
 def test_where_nothing_ran_the_published_stages_are_read(shared, ladder, fresh, tmp_path, monkeypatch):
@@ -36,8 +36,28 @@ def test_where_nothing_ran_the_published_stages_are_read(shared, ladder, fresh, 
             place = tmp_path / "published/tiny/stages" / name / f"seed-{seed}"
             shutil.copytree(shared[0] / "tiny/seed-0" / name, place)
     monkeypatch.setenv("MASKINV_RESULTS", str(tmp_path / "published"))
-    found, source = comparison.gather(tiny.profile(), range(1))
+    found, source = comparison.gather(tiny.profile())
     assert "published" in source and comparison.seeds_in_words(found) == "2 seeds"
+
+
+def test_numbers_of_other_code_or_settings_are_not_mixed_in(shared, fresh, tmp_path, monkeypatch):
+    for name in study.STAGES:
+        for place in (fresh / "tiny/seed-0", tmp_path / "published/tiny/stages" / name / "seed-0"):
+            target = place / name if place.name == "seed-0" and place.parent.name == "tiny" else place
+            shutil.copytree(shared[0] / "tiny/seed-0" / name, target)
+            text = (target / "metrics.json").read_text()
+            (target / "metrics.json").write_text(text.replace('{"key":"', '{"key":"x', 1))
+    with pytest.raises(ValueError, match=r"evaluated with other code or settings\. Make it anew with: .*03-evaluate"):
+        comparison.gather(tiny.profile(), 1)
+    shutil.rmtree(fresh / "tiny")
+    monkeypatch.setenv("MASKINV_RESULTS", str(tmp_path / "published"))
+    assert "other code or settings than today" in comparison.gather(tiny.profile())[1]
+    assert "Nothing written" in comparison.save_tables(tiny.profile(), pipeline.PUBLISHED, metrics=None)
+
+
+def test_where_there_is_nothing_the_command_is_named(fresh):
+    with pytest.raises(FileNotFoundError, match="Make them with: make study PROFILE=tiny"):
+        comparison.gather(tiny.profile())
 
 
 def test_rungs_hold_the_mean_and_each_seed(gathered):
@@ -74,14 +94,17 @@ def test_csv_files_keep_numbers_and_leave_missing_values_empty(tmp_path, gathere
     comparison.write_csv(tmp_path / "d.csv", frame)
     read = pd.read_csv(tmp_path / "d.csv")
     assert read["difference"].to_numpy() == pytest.approx(frame["difference"].to_numpy(float), nan_ok=True)
-    assert ",,," in (tmp_path / "d.csv").read_text() and "nan" not in (tmp_path / "d.csv").read_text().lower()
+    assert ",,\n" in (tmp_path / "d.csv").read_text() and "nan" not in (tmp_path / "d.csv").read_text().lower()
 
 
 def test_figures_are_saved_twice(gathered):
     means, dots = comparison.rungs(gathered, [MASKED], "eer")
-    comparison.save_figure(tiny.profile(), "ladder", draw_ladder(means, seeds=dots))
+    figure = draw_ladder(means, seeds=dots)
+    comparison.save_figure(tiny.profile(), pipeline.PUBLISHED, "other", figure)
+    comparison.save_figure(tiny.profile(), pipeline.HERE, "ladder", figure)
     folder = comparison.folder(tiny.profile(), "figures")
     assert (folder / "ladder.png").read_bytes()[1:4] == b"PNG" and "<svg" in (folder / "ladder.svg").read_text()
+    assert not list(folder.glob("other*"))
     for path in folder.iterdir():
         path.unlink()
 

@@ -45,7 +45,7 @@ def test_every_rung_leaves_a_model_a_log_and_a_finished_status(ladder, stage):
     assert facts["faces"] == steps * tiny.BATCH
     assert {"config", "device", "precision", "threads", "versions", "commit", "wall_seconds"} <= set(facts)
     assert facts["precision"] == "float32"
-    records = pipeline.read_log(run)
+    records = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
     assert records[-1]["step"] == records[-1]["steps"] == steps == (3 if stage == "maskinv-hg" else tiny.STEPS)
     assert all(np.isfinite(record["loss"]) for record in records)
     network, metadata = load_network(run.folder / "model.safetensors")
@@ -173,7 +173,7 @@ def test_a_finished_run_is_reused_without_a_step_and_stays_the_same(ladder, monk
     before, _ = read_tensors(run.folder / "model.safetensors")
     monkeypatch.setattr(Training, "_train_step", lambda *_: pytest.fail("a finished run was trained again"))
     again = tiny.trained(run)
-    assert again.records == ladder[0]["kd-only"].records == pipeline.read_log(run)
+    assert again.records == ladder[0]["kd-only"].records
     after, _ = read_tensors(run.folder / "model.safetensors")
     assert all(torch.equal(value, after[name]) for name, value in before.items())
     assert files.read_json(run.folder / "run.json")["status"] == "finished"
@@ -269,7 +269,7 @@ def test_an_unfit_model_is_one_error_that_names_file_and_remedy(fresh, damage, m
 
 def test_evaluating_an_untrained_run_names_the_command(fresh):
     run = tiny.run_of(BASELINE, overrides="batch=2")
-    with pytest.raises(FileNotFoundError, match=r"Make it with: papermill .* -p overrides 'batch=2'"):
+    with pytest.raises(FileNotFoundError, match=r"Make it with: .*papermill .* -p overrides 'batch=2'"):
         pipeline.evaluate_run(run)
     assert written(fresh) == []
 
@@ -352,12 +352,6 @@ def test_scores_that_are_no_numbers_are_an_error_and_write_nothing(ladder, fresh
     with pytest.raises(ValueError, match="scores are NaN or infinite"):
         pipeline.evaluate_run(run)
     assert "metrics.json" not in "".join(written(fresh))
-
-
-def test_an_unknown_precision_is_refused(fresh):
-    with pytest.raises(ValueError, match=r"Unknown precision 'fp64'\. Known: auto, fp32, bf16"):
-        pipeline.train(tiny.run_of(BASELINE), precision="fp64")
-    assert not (tiny.run_of(BASELINE).folder / "model.safetensors").exists()
 
 
 def test_a_batch_larger_than_the_set_is_refused(fresh):

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskinv_lib import files, publishing, study
+from maskinv_lib import files, jobs, publishing, study
 from maskinv_lib.__main__ import main
 from tests import tiny
 
@@ -92,6 +93,7 @@ tiny,,elasticface-arc-aug,elasticface-arc,masked-masked,fmr100,0.2,0.1,0.3,
 @pytest.fixture
 def finished(profile):
     """A finished study of two seeds in the folder for runs, faked."""
+    jobs.prepare(profile, study.planned(profile, range(2)))
     for run in study.planned(profile, range(2)):
         finish(run)
     folder = study.runs() / "tiny"
@@ -209,7 +211,9 @@ def test_a_study_that_lacks_a_stage_is_not_published(finished, profile, lacking)
 
 def test_a_stale_run_is_not_published(finished, profile):
     finish(tiny.run_of("maskinv-lg", seed=1), key="0123456789abcdef")
-    publishing.publish(profile)
+    with pytest.raises(FileNotFoundError, match="Not every stage has every seed: maskinv-lg seed 1"):
+        publishing.publish(profile)
+    publishing.publish(profile, "maskinv-lg")
     assert "tiny/stages/maskinv-lg/seed-0/metrics.json" in published()
     assert "tiny/stages/maskinv-lg/seed-1/metrics.json" not in published()
 
@@ -295,6 +299,7 @@ def test_a_stale_stage_is_not_restored_and_said_to_be_stale(only_results, profil
 
 def test_what_is_there_already_is_left_alone(only_results, profile, capsys):
     run = tiny.run_of("kd-only")
+    jobs.prepare(profile, [run])
     finish(run)
     files.write_text(run.folder / "log.jsonl", "my own log\n")
     publishing.restore(profile, "kd-only")
@@ -376,3 +381,38 @@ def test_published_pictures_are_smaller_and_look_the_same():
     shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(after))).convert("RGB")).astype(float)
     assert np.abs(shown - picture).mean() < 12
     assert publishing._smaller(PNG) == PNG  # never larger
+
+
+def test_what_does_not_belong_together_is_not_published(finished, profile):
+    publishing.publish(profile)
+    before = published()
+    later = (finished / "compare.ipynb").stat().st_mtime + 60
+    os.utime(finished / "keys" / "compare", (later, later))
+    with pytest.raises(FileNotFoundError, match=r"Older than the code.*: compare\. Renew with: make study .* SEEDS=2"):
+        publishing.publish(profile)
+    shutil.rmtree(finished / "seed-1" / "kd-only")
+    with pytest.raises(FileNotFoundError, match="Not every stage has every seed: kd-only seed 1"):
+        publishing.publish(profile)
+    assert published() == before
+
+
+def test_results_that_are_too_large_replace_nothing(finished, profile, monkeypatch):
+    publishing.publish(profile)
+    before = published()
+    monkeypatch.setattr(publishing, "LIMIT", 1000)
+    with pytest.raises(ValueError, match="nothing was replaced"):
+        publishing.publish(profile)
+    assert [path for path in published() if not path.startswith(".")] == before
+
+
+def test_notebooks_of_a_restored_run_stay_published(finished, profile):
+    publishing.publish(profile)
+    before = published()
+    for path in finished.glob("seed-*/*"):
+        shutil.rmtree(path)
+    publishing.restore(profile)
+    publishing.publish(profile)
+    assert published() == before
+    next((study.results() / "tiny/notebooks").glob("kd-only-train*")).unlink()
+    with pytest.raises(FileNotFoundError, match="nor was it published"):
+        publishing.publish(profile)

@@ -138,7 +138,7 @@ def test_seeds_count_from_zero_and_default_to_the_profile_s():
 
 def test_the_command_of_a_run_names_all_its_parameters():
     command = run_of(seed=2, overrides="batch=32").command
-    assert command.startswith("papermill notebooks/02-train-a-stage.ipynb out.ipynb ")
+    assert command.removeprefix(".venv/bin/").startswith("papermill notebooks/02-train-a-stage.ipynb out.ipynb ")
     assert "-p profile laptop -p stage maskinv-lg -p seed 2 -p overrides 'batch=32'" in command
     assert "overrides" not in run_of().command
 
@@ -197,9 +197,26 @@ def test_the_evaluation_s_code_reaches_every_room_that_makes_its_numbers():
     assert {"benchmarks.rendered", "masks", "metrics", "resampling", "evaluation", "templates"} <= set(closure)
 
 
-def test_no_precision_and_no_device_in_a_key():
-    text = repr(run_of("maskinv-hg").config)
-    assert "precision" not in text and "device" not in text and "threads" not in text
+def test_no_machine_is_in_a_key_but_a_precision_that_was_asked_for(monkeypatch):
+    config = run_of("maskinv-hg").config
+    assert config["plan"]["precision"] == "auto"
+    assert "device" not in repr(config) and "threads" not in repr(config)
+    before = run_of().key
+    monkeypatch.setenv("MASKINV_PRECISION", "fp32")
+    assert run_of().plan.precision == "fp32" and run_of().key != before
+    monkeypatch.setenv("MASKINV_PRECISION", "fp16")
+    with pytest.raises(
+        ValueError, match=r"Unknown MASKINV_PRECISION 'fp16'.*Did you mean 'bf16'|Known: auto, fp32, bf16"
+    ):
+        run_of()
+
+
+def test_first_weights_differ_by_stage_and_seed_and_draws_are_shared_but_for_a_continued_stage():
+    runs = [run_of(name, seed=seed) for name in RUNGS for seed in (0, 1)]
+    assert len({run.weights_seed for run in runs}) == len(runs)
+    for run in runs:
+        assert run.draws_seed == (run.seed if run.stage.start is None else run.weights_seed)
+    assert run_of("maskinv-hg").draws_seed != run_of("maskinv-lg").draws_seed
 
 
 def test_adding_a_stage_changes_no_other_key(monkeypatch):
@@ -292,7 +309,11 @@ def test_a_number_of_seeds_that_is_none_is_refused(seeds):
         ({"overrides": "batch=0.5"}, "override batch must be int"),
         ({"overrides": "batch=0"}, "override batch must be a whole number from 1 up"),
         ({"overrides": "lambda=-3"}, "override lambda must not be negative"),
-        ({"overrides": "network=../elsewhere"}, "override network must be a name such as 'compact'"),
+        ({"overrides": "network=../elsewhere"}, "Unknown override 'network'"),
+        ({"overrides": "policy=../elsewhere"}, "override policy must be a name such as 'one-cycle'"),
+        ({"overrides": "policy=cosine"}, "Unknown policy 'cosine'"),
+        ({"overrides": "precision=fp16"}, "Unknown precision 'fp16'"),
+        ({"overrides": "budget=10"}, "budget 10 is less than one batch of 64 faces"),
         ({"stage": "elasticface-arc", "overrides": "lambda=3"}, "Unknown override 'lambda'"),
     ],
 )

@@ -123,6 +123,14 @@ def test_a_finished_training_is_taken_up_without_a_step(patterned, tmp_path):
     assert same(first.network, again.network) and again.records == first.records
 
 
+def test_a_checkpoint_in_another_precision_is_not_resumed(patterned, tmp_path):
+    training_of(patterned, plan_of(), tmp_path).run()
+    views = views_of(patterned, plan_of())
+    other = Training(plan_of(), views, seed=0, folder=tmp_path, key="a key", precision="bf16")
+    other._resume()
+    assert other.step == 0
+
+
 def test_a_checkpoint_of_another_key_or_a_damaged_one_is_not_resumed(patterned, tmp_path):
     first = training_of(patterned, plan_of(), tmp_path)
     first.run()

@@ -12,7 +12,6 @@ from maskinv_lib.resampling import identity_weights
 from maskinv_lib.uncertainty import (
     holm,
     metric_over_seeds,
-    metrics_over_seeds,
     p_value,
     paired_difference,
     seed_and_identity_interval,
@@ -20,6 +19,10 @@ from maskinv_lib.uncertainty import (
     wilson_interval,
 )
 from tests.simulated import population, true_eer
+
+
+def metrics_over_seeds(evaluations):
+    return {name: metric_over_seeds(evaluations, name) for name in evaluations[0].metrics}
 
 
 @pytest.fixture(scope="module")

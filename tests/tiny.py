@@ -23,6 +23,7 @@ def profile() -> Profile:
         schedule=Schedule(budget=STEPS * BATCH, batch=BATCH, learning_rate=0.01),
         stages=tuple(study.STAGES),
         resamples=20,
+        precision="fp32",
     )
 
 
@@ -40,5 +41,5 @@ def run_of(stage: str, seed: int = 0, overrides: str = "") -> Run:
 
 
 def trained(run: Run) -> pipeline.Trained:
-    """Train ``run`` in float32."""
-    return pipeline.train(run, precision="fp32")
+    """Train ``run``."""
+    return pipeline.train(run)
