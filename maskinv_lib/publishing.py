@@ -4,6 +4,7 @@ import base64
 import csv
 import io
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -121,7 +122,7 @@ def _publish_study(found: list[Run], folder: Path, target: Path, profile: Profil
     shutil.rmtree(new, ignore_errors=True)
     for run in found:
         _publish_run(run, new)
-    _publish_whole(folder, new, profile)
+    _publish_whole(found, folder, new, profile)
     size = sum(path.stat().st_size for path in new.rglob("*") if path.is_file())
     if size > LIMIT:
         raise ValueError(f"{new} has {size / 1e6:.1f} MB, over {LIMIT / 1e6:.0f}: nothing was replaced. Publish less.")
@@ -131,14 +132,15 @@ def _publish_study(found: list[Run], folder: Path, target: Path, profile: Profil
     _renew_readme(target.parent.parent / "README.md", target)
 
 
-def _publish_whole(folder: Path, target: Path, profile: Profile) -> None:
+def _publish_whole(found: list[Run], folder: Path, target: Path, profile: Profile) -> None:
     for name in ("faces-and-masks", "compare"):
         files.write_text(target / "notebooks" / f"{name}.ipynb", clean(folder / f"{name}.ipynb"))
     for kind in ("tables", "figures"):
         (target / kind).mkdir(parents=True, exist_ok=True)
         for path in sorted((folder / kind).glob("*.*")):
             shutil.copyfile(path, target / kind / path.name)
-    files.write_json(target / "profile.json", {"profile": profile.name, "idea": profile.idea})
+    took = _took(folder, found)
+    files.write_json(target / "profile.json", {"profile": profile.name, "idea": profile.idea, "took": took})
 
 
 SAID = ("<!-- said by make publish -->", "<!-- end -->")
@@ -151,17 +153,29 @@ def _renew_readme(readme: Path, target: Path) -> None:
     _, end, after = rest.partition(SAID[1])
     if target.name == "laptop" and begin and end:
         table = ladder_table(target / "tables/metrics.csv")
-        block = f"```\n{table}\nOpen first: runs/{target.name}/compare.ipynb\n```\n\n{_minutes_of(target)}"
+        took = _duration(files.read_json(target / "profile.json")["took"])
+        block = f"```\n{table}\nOpen first: runs/{target.name}/compare.ipynb\n```\n\n{took}"
         files.write_text(readme, f"{before}{begin}\n{block}\n{end}{after}")
 
 
-def _minutes_of(target: Path) -> str:
-    facts = [files.read_json(path) for path in sorted(target.glob("stages/*/seed-*/run.json"))]
-    seeds = len({path.name for path in target.glob("stages/*/seed-*")})
-    minutes = sum(fact["seconds"] for fact in facts) / 60 / seeds
-    precision = ", ".join(sorted({fact["precision"] for fact in facts}))
-    took = f"Training one seed of the ladder took {minutes:.0f} minutes of one core, in {precision}."
-    return f"(Mean of {seeds} seeds. {took})"
+def _took(folder: Path, found: list[Run]) -> dict:
+    """Return seconds, seeds and cores of the study whose jobs are noted in ``folder``; empty if it was not one run."""
+    path = folder / "events.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    events = [json.loads(line) for line in lines]
+    trained = {event["job"] for event in events if event["what"] == "end" and event["job"].startswith("train ")}
+    if trained != {f"train {run.stage.name}, seed {run.seed}" for run in found}:
+        return {}
+    seconds = max(event["time"] for event in events) - min(event["time"] for event in events)
+    return {"seconds": round(seconds), "seeds": len({run.seed for run in found}), "cores": len(os.sched_getaffinity(0))}
+
+
+def _duration(took: dict) -> str:
+    if not took:
+        return ""
+    minutes, seeds = took["seconds"] / 60, took["seeds"]
+    one = f", so one takes about {minutes / seeds:.0f}" if seeds > 1 else ""
+    return f"These {seeds} seed(s) took {minutes:.0f} minutes on {took['cores']} cores{one}; set-up comes on top.\n"
 
 
 def clean(notebook: Path) -> str:
@@ -236,6 +250,7 @@ def index() -> str:
         facts = files.read_json(folder / "profile.json")
         parts.append(f"## {facts['profile']}\n\n{facts['idea']}\n")
         parts.append(f"```\n{ladder_table(folder / 'tables/metrics.csv')}\n```\n")
+        parts.append(_duration(facts.get("took", {})))
         parts.append(_verdict_lines(folder / "tables/differences.csv"))
         parts.append(_links(folder))
     return "\n".join(parts)

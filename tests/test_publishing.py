@@ -358,18 +358,27 @@ def test_the_index_lists_every_published_profile(finished, profile):
 def test_the_readme_shows_what_the_published_laptop_study_said(tmp_path):
     target, readme = tmp_path / "laptop", tmp_path / "README.md"
     files.write_text(target / "tables/metrics.csv", METRICS)
-    for seed in (0, 1):
-        facts = {"seconds": 120.0, "precision": "bfloat16"}
-        files.write_json(target / "stages/kd-only" / f"seed-{seed}" / "run.json", facts)
+    files.write_json(target / "profile.json", {"took": {"seconds": 1800, "seeds": 5, "cores": 2}})
     readme.write_text(f"before\n{publishing.SAID[0]}\nold\n{publishing.SAID[1]}\nafter\n")
     for _ in range(2):
         publishing._renew_readme(readme, target)
     text = readme.read_text()
     assert text.startswith("before\n") and text.endswith(f"{publishing.SAID[1]}\nafter\n") and "old" not in text
-    assert "2.10" in text and "Mean of 2 seeds. Training one seed of the ladder took 2 minutes of one core" in text
+    assert "2.10" in text and "5 seed(s) took 30 minutes on 2 cores, so one takes about 6" in text
     readme.write_text("no marks")
     publishing._renew_readme(readme, target)
     assert readme.read_text() == "no marks"
+
+
+def test_a_duration_is_told_only_of_one_whole_run(finished, profile):
+    runs = study.planned(profile, range(2))
+    events = [{"time": 100.0, "job": "render faces", "what": "start"}]
+    events += [{"time": 160.0, "job": f"train {run.name}, seed {run.seed}", "what": "end"} for run in runs]
+    put(finished / "events.jsonl", "\n".join(json.dumps(event) for event in events))
+    assert publishing._took(finished, runs)["seconds"] == 60 and publishing._took(finished, runs)["seeds"] == 2
+    assert publishing._took(finished, runs[1:]) == {}
+    (finished / "events.jsonl").unlink()
+    assert publishing._took(finished, runs) == {} and publishing._duration({}) == ""
 
 
 def test_published_pictures_are_smaller_and_look_the_same():
