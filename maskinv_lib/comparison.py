@@ -6,11 +6,11 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from maskinv_lib import files, pipeline, study
+from maskinv_lib import files, pipeline, records, study
 from maskinv_lib.evaluation import Evaluation
 from maskinv_lib.metrics import Metric
-from maskinv_lib.pipeline import Evaluated
 from maskinv_lib.recipes import Profile
+from maskinv_lib.records import Evaluated
 from maskinv_lib.study import Run
 from maskinv_lib.tables import title
 from maskinv_lib.uncertainty import metric_over_seeds
@@ -69,7 +69,7 @@ def gather(profile: Profile, seeds: int | None = None) -> tuple[dict[str, list[E
     """
     numbers = _complete(profile, lambda run: run.folder) if seeds is None else range(seeds)
     if numbers:
-        return _by_stage(profile, numbers, lambda run: None), pipeline.HERE
+        return _by_stage(profile, numbers, lambda run: None), records.HERE
     numbers = _complete(profile, study.published)
     if not numbers:
         command = f"make study PROFILE={profile.name}"
@@ -89,7 +89,7 @@ def _by_stage(
 ) -> dict[str, list[Evaluated]]:
     found: dict[str, list[Evaluated]] = {}
     for run in (run for seed in seeds for run in study.planned(profile, range(seed, seed + 1))):
-        found.setdefault(run.stage.name, []).append(pipeline.read_evaluation(run, place(run)))
+        found.setdefault(run.stage.name, []).append(records.read_evaluation(run, place(run)))
     return found
 
 
@@ -126,14 +126,14 @@ def folder(profile: Profile, kind: str = "tables") -> Path:
 
 def save_figure(profile: Profile, source: str, name: str, figure: Figure) -> None:
     """Write a figure of a study evaluated here as PNG at 110 dots per inch and as SVG; one of published numbers not."""
-    for kind in ("png", "svg") if source == pipeline.HERE else ():
+    for kind in ("png", "svg") if source == records.HERE else ():
         with files.whole_file(folder(profile, "figures") / f"{name}.{kind}") as temporary:
             figure.savefig(temporary, dpi=110, metadata={"Date": None} if kind == "svg" else None)
 
 
 def save_tables(profile: Profile, source: str, **frames: pd.DataFrame) -> str:
     """Write the frames of a study evaluated here as CSV; say how many rows each has, or that nothing was written."""
-    if source != pipeline.HERE:
+    if source != records.HERE:
         return "Nothing written: these numbers are published already."
     for name, frame in frames.items():
         write_csv(folder(profile) / f"{name}.csv", frame)

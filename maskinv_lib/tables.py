@@ -7,8 +7,9 @@ from pandas.io.formats.style import Styler
 
 from maskinv_lib import pipeline
 from maskinv_lib.metrics import NOT_MEASURABLE, RATES, Metric
-from maskinv_lib.pipeline import Evaluated, Trained
+from maskinv_lib.pipeline import Trained
 from maskinv_lib.recipes import Profile
+from maskinv_lib.records import Evaluated
 from maskinv_lib.study import Run
 from maskinv_lib.verdicts import CLAIMS, Claim, Difference, claim_verdicts
 

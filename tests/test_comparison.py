@@ -5,7 +5,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from maskinv_lib import comparison, pipeline, study
+from maskinv_lib import comparison, pipeline, records, study
 from maskinv_lib.figures import ladder as draw_ladder
 from tests import tiny
 
@@ -52,7 +52,7 @@ def test_numbers_of_other_code_or_settings_are_not_mixed_in(shared, fresh, tmp_p
     shutil.rmtree(fresh / "tiny")
     monkeypatch.setenv("MASKINV_RESULTS", str(tmp_path / "published"))
     assert "other code or settings than today" in comparison.gather(tiny.profile())[1]
-    assert "Nothing written" in comparison.save_tables(tiny.profile(), pipeline.PUBLISHED, metrics=None)
+    assert "Nothing written" in comparison.save_tables(tiny.profile(), records.PUBLISHED, metrics=None)
 
 
 def test_where_there_is_nothing_the_command_is_named(fresh):
@@ -100,8 +100,8 @@ def test_csv_files_keep_numbers_and_leave_missing_values_empty(tmp_path, gathere
 def test_figures_are_saved_twice(gathered):
     means, dots = comparison.rungs(gathered, [MASKED], "eer")
     figure = draw_ladder(means, seeds=dots)
-    comparison.save_figure(tiny.profile(), pipeline.PUBLISHED, "other", figure)
-    comparison.save_figure(tiny.profile(), pipeline.HERE, "ladder", figure)
+    comparison.save_figure(tiny.profile(), records.PUBLISHED, "other", figure)
+    comparison.save_figure(tiny.profile(), records.HERE, "ladder", figure)
     folder = comparison.folder(tiny.profile(), "figures")
     assert (folder / "ladder.png").read_bytes()[1:4] == b"PNG" and "<svg" in (folder / "ladder.svg").read_text()
     assert not list(folder.glob("other*"))
@@ -111,7 +111,7 @@ def test_figures_are_saved_twice(gathered):
 
 def test_a_run_s_published_numbers_are_its_own(ladder):
     run = tiny.run_of("kd-only")
-    rows = comparison.evaluation_rows(run, 0, comparison.own_metrics(pipeline.read_evaluation(run).evaluations))
+    rows = comparison.evaluation_rows(run, 0, comparison.own_metrics(records.read_evaluation(run).evaluations))
     assert {row["stage"] for row in rows} == {"kd-only"} and {row["benchmark"] for row in rows} == {pipeline.BENCHMARK}
     bounded = [row for row in rows if row["metric"] == "eer"]
     assert all(row["low"] <= row["value"] <= row["high"] for row in bounded) and len(bounded) == 7

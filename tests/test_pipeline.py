@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from maskinv_lib import files, pipeline, study
+from maskinv_lib import files, pipeline, records, study
 from maskinv_lib.benchmarks.rendered import CONDITIONS, masked_copy
 from maskinv_lib.faces import Faces
 from maskinv_lib.networks import build_network
@@ -58,7 +58,7 @@ def test_every_rung_leaves_a_model_a_log_and_a_finished_status(ladder, stage):
 def test_every_rung_is_measured_under_every_condition_and_read_back_the_same(ladder, stage):
     run, found = tiny.run_of(stage), ladder[1][stage]
     assert tuple(found.evaluations) == CONDITIONS == tuple(found.curves)
-    again = pipeline.read_evaluation(run)
+    again = records.read_evaluation(run)
     assert tuple(again.evaluations) == CONDITIONS
     for place, evaluation in found.evaluations.items():
         read = again.evaluations[place]
@@ -281,7 +281,7 @@ def test_damaged_resamples_name_the_command(shared, fresh, content):
         files.write_text(run.folder / name, (shared[0] / "tiny" / "seed-0" / BASELINE / name).read_text())
     (run.folder / "resamples.npz").write_bytes(content)
     with pytest.raises(FileNotFoundError, match="no readable evaluation"):
-        pipeline.read_evaluation(run)
+        records.read_evaluation(run)
 
 
 @pytest.mark.parametrize("content", [None, "", "{", '{"conditions": 3}'])
@@ -290,7 +290,7 @@ def test_an_evaluation_that_cannot_be_read_names_the_command(fresh, content):
     if content is not None:
         files.write_text(run.folder / "metrics.json", content)
     with pytest.raises(FileNotFoundError, match=r"no readable evaluation.*03-evaluate-a-stage\.ipynb"):
-        pipeline.read_evaluation(run)
+        records.read_evaluation(run)
 
 
 def test_a_failed_training_says_so_and_leaves_no_model(fresh, monkeypatch):
@@ -405,13 +405,3 @@ def test_a_published_evaluation_is_opened_where_nothing_was_trained(ladder, fres
     with pytest.raises(FileNotFoundError, match="Make it with"):
         pipeline.open_evaluation(tiny.run_of("kd-only"))
     assert isinstance(pipeline.faces_of(run.profile, "train"), Faces)
-
-
-def test_packed_resamples_lose_a_hundredth_of_their_spread_at_most():
-    values = np.random.default_rng(0).normal(0.03, 0.004, 2000).astype(np.float32)
-    values[5] = np.nan
-    found = pipeline.unpacked(pipeline.packed("a/b/eer", values))["a/b/eer"]
-    assert np.isnan(found[5]) and np.nanmax(np.abs(found - values)) < 0.02 * np.nanstd(values)
-    assert np.nanstd(found) == pytest.approx(np.nanstd(values), rel=1e-3)
-    for constant in (np.zeros(9), np.full(9, np.nan)):
-        np.testing.assert_array_equal(pipeline.unpacked(pipeline.packed("x", constant))["x"], constant)

@@ -5,7 +5,7 @@ import dataclasses
 import pandas as pd
 import pytest
 
-from maskinv_lib import pipeline, study, tables
+from maskinv_lib import pipeline, records, study, tables
 from maskinv_lib.metrics import Metric
 from maskinv_lib.verdicts import CLAIMS, Difference
 
@@ -96,7 +96,7 @@ def test_the_cost_counts_the_ancestors_share():
 
 def test_stages_show_the_mean_time_of_their_seeds():
     run = study.open_run(profile="laptop", stage="kd-only", seed=0)
-    one = pipeline.Evaluated(run=run, evaluations={}, curves={}, facts={"seconds": 10.0, "precision": "float32"})
+    one = records.Evaluated(run=run, evaluations={}, curves={}, facts={"seconds": 10.0, "precision": "float32"})
     two = dataclasses.replace(one, facts={"seconds": 20.0, "precision": "bfloat16"})
     row = tables.stages({"kd-only": [one, two]}).data.iloc[0]
     assert row["seconds"] == "15" and row["precision"] == "bfloat16, float32"
