@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from maskinv_lib.faces import TEMPLATE, anatomy, synthetic
 from maskinv_lib.faces.anatomy import IDENTITY, VIEW
 from maskinv_lib.faces.synthetic import PLAIN, Rendering, landmarks, render_faces, rendered_set
+from maskinv_lib.fingerprints import closure
 
 
 @pytest.fixture(scope="module")
@@ -189,14 +190,16 @@ def test_whatever_decides_the_bytes_has_its_own_file(tmp_path):
 
 
 def test_every_module_of_the_renderer_decides_the_name():
-    folder = synthetic.Path(synthetic.__file__).parent
-    todo, seen = ["synthetic"], set()
-    while todo:
-        seen.add(module := todo.pop())
-        for line in (folder / f"{module}.py").read_text().splitlines():
-            if line.startswith("from maskinv_lib.faces.") and (found := line.split()[1].split(".")[-1]) not in seen:
-                todo.append(found)
-    assert seen == set(synthetic._SOURCES)
+    modules = {"anatomy", "colours", "features", "painting", "camera", "synthetic"}
+    decides = closure(("faces.synthetic",))
+    assert {f"faces.{module}" for module in modules} | {"faces", "randomness"} == set(decides)
+
+
+def test_other_code_renders_into_another_file(tmp_path, monkeypatch):
+    rendered_set(2, range(1), 1, cache=tmp_path)
+    monkeypatch.setattr(synthetic, "code_hash", lambda *modules: "other code")
+    rendered_set(2, range(1), 1, cache=tmp_path)
+    assert len(list(tmp_path.glob("*.safetensors"))) == 2
 
 
 @pytest.mark.parametrize(
