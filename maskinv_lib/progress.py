@@ -100,8 +100,11 @@ class Progress:
         return json.loads(lines[-1]) if lines else None
 
     def _training_line(self, run: study.Run) -> str | None:
-        if f"train {run.stage.name}, seed {run.seed}" not in self.running or not (last := self._last_log(run)):
+        started = self.running.get(f"train {run.stage.name}, seed {run.seed}")
+        if started is None or not (last := self._last_log(run)):
             return None
+        if (run.folder / "log.jsonl").stat().st_mtime < started:
+            return None  # of an earlier training; this one has not begun its log
         return f"  {run.stage.name}, seed {run.seed}: {training_line(last)}"
 
     def _left(self) -> float:

@@ -244,3 +244,13 @@ def test_the_ladder_is_the_mean_over_seeds_of_unseen_masks_in_per_cent(tmp_path)
     assert first.split() == ["elasticface-arc", "2.00", "10.00", "12.50"]
     assert second.split() == ["maskinv-hg", "2.00", "3.00", "4.00"]
     assert len({len(line) for line in (heading, first, second)}) == 1
+
+
+def test_the_log_of_an_earlier_training_is_not_shown_as_this_one(planned):
+    run, seen = planned[0], started(planned)
+    log(run)
+    written = (run.folder / "log.jsonl").stat().st_mtime
+    seen.running[f"train {run.stage.name}, seed {run.seed}"] = written + 5
+    assert seen._training_line(run) is None
+    seen.running[f"train {run.stage.name}, seed {run.seed}"] = written - 5
+    assert "25%" in seen._training_line(run)
