@@ -1,4 +1,4 @@
-"""What the notebooks call: train a run, evaluate it, gather a study. The glue between the rooms, and nothing else."""
+"""What the notebooks call to train a run and to evaluate it: the glue between the rooms, and nothing else."""
 
 import contextlib
 import dataclasses
