@@ -1,0 +1,94 @@
+"""Folders of pictures: order, names, alignment, and everything that is refused."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from maskinv_lib.faces import TEMPLATE
+from maskinv_lib.faces.folders import read_folder, read_pictures
+
+T = np.array(TEMPLATE)
+
+
+def picture(number: int, size: int = 112) -> np.ndarray:
+    rough = np.random.default_rng(number).integers(0, 256, (7, 7, 3), dtype=np.uint8)
+    return np.array(Image.fromarray(rough).resize((size, size)))
+
+
+def save(path, number: int, size: int = 112):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture(number, size)).save(path)
+
+
+@pytest.fixture
+def tree(tmp_path):
+    for number, name in enumerate(["Zoë 2/b.png", "Zoë 2/a.png", "ada/x.png"]):
+        save(tmp_path / "set" / name, number)
+    (tmp_path / "set" / ".hidden").mkdir()
+    (tmp_path / "set" / "ada" / ".DS_Store").write_bytes(b"x")
+    (tmp_path / "set" / "pairs.txt").write_text("ada 1 2\n")
+    return tmp_path / "set"
+
+
+def test_a_tree_is_read_in_order_of_names(tree):
+    found = read_folder(tree)
+    assert found.names == ("Zoë 2/a.png", "Zoë 2/b.png", "ada/x.png")
+    assert found.people == ("Zoë 2", "ada")
+    assert found.faces.identity.tolist() == [0, 0, 1]
+    assert not found.faces.publishable and found.faces.source == "set"
+    for image, number in zip(found.faces.images, (1, 0, 2), strict=True):
+        np.testing.assert_array_equal(image.permute(1, 2, 0).numpy(), picture(number))
+
+
+def test_another_size_is_refused_without_landmarks_and_aligned_with(tree):
+    save(tree / "bo/1.png", 9, 160)
+    with pytest.raises(ValueError, match=r"bo/1\.png: a 160 x 160 picture without landmarks is refused, not resized"):
+        read_folder(tree)
+    found = read_folder(tree, landmarks={"bo/1.png": T + 20})
+    place = found.names.index("bo/1.png")
+    image = found.faces.images[place].permute(1, 2, 0).numpy().astype(int)
+    assert np.abs(image - picture(9, 160)[20:132, 20:132]).max() <= 1
+
+
+def test_files_that_are_no_pictures_are_listed_or_left_out_with_a_warning(tree):
+    for number in range(7):
+        (tree / "ada" / f"note{number}.txt").write_text("no picture")
+    with pytest.raises(ValueError, match="7 of 10 entries") as caught:
+        read_folder(tree)
+    assert str(caught.value).count("note") == 5 and "and 2 more" in str(caught.value)
+    with pytest.warns(UserWarning, match="left out"):
+        assert len(read_folder(tree, skip_bad=True).faces) == 3
+
+
+def test_identities_stay_dense_when_a_person_is_left_out(tree):
+    (tree / "aaa").mkdir()
+    (tree / "Aaron").mkdir()
+    (tree / "Aaron" / "x.jpg").write_bytes(b"broken")
+    (tree / "ada" / "deeper").mkdir()
+    with pytest.raises(ValueError, match="3 of 6 entries"):
+        read_folder(tree)
+    with pytest.warns(UserWarning, match="a folder inside"):
+        found = read_folder(tree, skip_bad=True)
+    assert found.people == ("Zoë 2", "ada") and found.faces.identity.tolist() == [0, 0, 1]
+
+
+def test_roots_without_a_tree_are_refused(tree, tmp_path):
+    with pytest.raises(ValueError, match="is no folder"):
+        read_folder(tmp_path / "missing")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="holds no folder"):
+        read_folder(tmp_path / "empty")
+    save(tree / "loose.png", 1)
+    with pytest.raises(ValueError, match=r"1 pictures directly \(loose.png\)"):
+        read_folder(tree)
+    (tmp_path / "only" / "a").mkdir(parents=True)
+    (tmp_path / "only" / "a" / "x.txt").write_text("x")
+    with pytest.warns(UserWarning), pytest.raises(ValueError, match="no usable picture"):
+        read_folder(tmp_path / "only", skip_bad=True)
+
+
+def test_named_pictures_come_in_the_order_asked_for(tree):
+    found = read_pictures(tree, ["ada/x.png", "Zoë 2/b.png"])
+    np.testing.assert_array_equal(found, [picture(2), picture(0)])
+    with pytest.raises(ValueError, match=r"ada/none\.png: no such file"):
+        read_pictures(tree, ["ada/none.png"])
