@@ -1,0 +1,115 @@
+"""Pickles of bytes, uint8 arrays and booleans, read without running anything that they ask for.
+
+A pickle can run code when it is read. The reader here knows the few names that verification sets need (written by
+Python 2 or 3, NumPy 1 or 2), answers each with a function of its own, and refuses every other name.
+"""
+
+import pickle
+
+import numpy as np
+
+
+class RefusedError(ValueError):
+    """A pickle asks for something that no verification set needs."""
+
+
+class Reader(pickle.Unpickler):
+    """An unpickler that raises RefusedError, naming module and name, for all but the names in KNOWN."""
+
+    def find_class(self, module: str, name: str) -> "_Function":
+        """Return the function of this module that stands for a name in the pickle."""
+        known = KNOWN.get((module, name))
+        if known is None:
+            raise RefusedError(f"{module}.{name}")
+        return _Function(known)
+
+
+class _Function:
+    """A function that a pickle may call, made anew for each mention, and that takes no state: nothing to alter."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: object) -> None:
+        self._function = function
+
+    def __call__(self, *arguments: object) -> object:
+        return self._function(*arguments)
+
+    def __setstate__(self, state: object) -> None:
+        raise RefusedError("a change of a function")
+
+
+class _Dtype:
+    """Stands for a NumPy dtype: uint8 for arrays, bool for single flags."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: object, *_: object) -> None:
+        self.name = name.decode("latin1") if isinstance(name, bytes) else name
+        if self.name not in ("u1", "|u1", "b1", "|b1"):
+            raise RefusedError(f"an array of type {str(self.name)[:40]!r} (only uint8 is read)")
+
+    def __setstate__(self, state: object) -> None:
+        """Leave out byte order and field names: a single byte has none."""
+
+
+class StoredArray:
+    """Stands for a NumPy array until its state comes; ``value`` is then uint8."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value: np.ndarray | None = None
+
+    def __setstate__(self, state: tuple) -> None:
+        shape, dtype, by_columns, data = state[-4:]
+        self.value = _array(data, dtype, shape, "F" if by_columns else "C")
+
+
+def _array(data: object, dtype: object, shape: object, order: str) -> np.ndarray:
+    if not isinstance(dtype, _Dtype) or not dtype.name.endswith("u1"):
+        raise RefusedError("an array that is not of uint8")
+    if not isinstance(data, bytes | bytearray):
+        raise RefusedError(f"an array made of {type(data).__name__}")
+    return np.frombuffer(data, np.uint8).reshape([int(size) for size in shape], order=order)
+
+
+def _reconstruct(kind: object, shape: object, code: object) -> StoredArray:
+    if not isinstance(kind, _Function) or kind._function is not _no_call:
+        raise RefusedError("an array of another class than numpy.ndarray")
+    return StoredArray()
+
+
+def _no_call(*_: object) -> None:
+    raise RefusedError("a call of numpy.ndarray")
+
+
+def _from_buffer(data: object, dtype: object, shape: object, order: object, axes: object = None) -> StoredArray:
+    order = order.decode() if isinstance(order, bytes) else order
+    if order not in ("C", "F") or axes is not None:
+        raise RefusedError(f"an array in the order {order!r}, {axes!r}")
+    made = StoredArray()
+    made.value = _array(data, dtype, shape, order)
+    return made
+
+
+def _scalar(dtype: object, data: object) -> bool:
+    if not isinstance(dtype, _Dtype) or not dtype.name.endswith("b1") or data not in (b"\0", b"\1"):
+        raise RefusedError("a NumPy number that is not a boolean")
+    return data == b"\1"
+
+
+def _bytes_of(text: object, encoding: object) -> bytes:
+    """Undo how Python 3 writes bytes for Python 2: text of the same code points."""
+    if not isinstance(text, str) or encoding not in ("latin1", b"latin1"):
+        raise RefusedError(f"text in the encoding {encoding!r}")
+    return text.encode("latin1")
+
+
+KNOWN = {("numpy", "ndarray"): _no_call, ("numpy", "dtype"): _Dtype, ("_codecs", "encode"): _bytes_of}
+for _core in ("numpy.core", "numpy._core"):  # the package's name in NumPy 1 and 2
+    KNOWN |= {
+        (f"{_core}.multiarray", "_reconstruct"): _reconstruct,
+        (f"{_core}.multiarray", "scalar"): _scalar,
+        (f"{_core}.numeric", "_frombuffer"): _from_buffer,
+    }
