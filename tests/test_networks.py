@@ -66,8 +66,8 @@ def test_compact_is_small_and_laid_out_alike():
     assert 1.05e6 < sum(p.numel() for p in network.parameters()) < 1.15e6
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_every_network_fixes_what_the_published_weights_fix(name):
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "mobilefacenet"])
+def test_every_iresnet_fixes_what_the_published_weights_fix(name):
     network = outline(name, embedding_size=64)
     assert not network.features.weight.requires_grad
     assert [n for n, p in network.named_parameters() if not p.requires_grad] == ["features.weight"]

@@ -19,6 +19,7 @@ NETWORKS = {
     "iresnet50": "iresnet.iresnet50",
     "iresnet100": "iresnet.iresnet100",
     "compact": "iresnet.compact",
+    "mobilefacenet": "mobilefacenet.mobilefacenet",
 }
 """Registered names and the function, ``module.function`` below this package, that makes the network."""
 
@@ -112,8 +113,8 @@ class Network(nn.Module):
 def build_network(name: str, embedding_size: int | None = None, seed: int = 0) -> Network:
     """Make the registered network ``name`` with fresh weights on the CPU, a pure function of its arguments.
 
-    embedding_size: None takes the network's usual one (iResNet 512, compact 128). The global random state is neither
-    read nor moved. An unknown name raises ValueError with the nearest known one.
+    embedding_size: None takes the network's usual one (iResNet 512, compact and MobileFaceNet 128). The global random
+    state is neither read nor moved. An unknown name raises ValueError with the nearest known one.
     """
     network = outline(name, embedding_size).to_empty(device="cpu")
     _initialise(network, checks.whole_number("seed", seed))
