@@ -13,12 +13,12 @@ endif
 PYTHON_IN_VENV := .venv/bin/python
 STUDY_OPTIONS = --profile $(PROFILE) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CORES),--cores $(CORES))
 
-.PHONY: help study test lab publish restore lint
+.PHONY: help study choose test lab publish restore lint
 .DEFAULT_GOAL := help
 
 help: ## List the targets.
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 10
-	@echo "Variables: PROFILE=laptop|smoke|gpu, SEEDS=5 (laptop: 1), STAGE=maskinv-lg (publish, restore),"
+	@echo "Variables: PROFILE=laptop|smoke|gpu|real, SEEDS=5 (laptop: 1), STAGE=maskinv-lg (publish, restore),"
 	@echo "Variables: PRECISION=fp32|bf16 (auto: bf16 where the processor computes in it), CORES=2 (all)"
 
 .venv/ready: pyproject.toml constraints.txt
@@ -29,8 +29,11 @@ help: ## List the targets.
 	@"$(PYTHON_IN_VENV)" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $@
 
-study: .venv/ready ## Run the ladder on rendered faces: PROFILE, SEEDS.
+study: .venv/ready ## Run the ladder: PROFILE, SEEDS.
 	@"$(PYTHON_IN_VENV)" -m maskinv_lib study $(STUDY_OPTIONS)
+
+choose: .venv/ready ## Choose the settings of PROFILE=real on validation people; commit what it writes.
+	@"$(PYTHON_IN_VENV)" -m maskinv_lib choose --profile $(PROFILE) $(if $(CORES),--cores $(CORES))
 
 test: .venv/ready ## Run all tests.
 	@"$(PYTHON_IN_VENV)" -m pytest

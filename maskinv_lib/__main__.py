@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
         return made
 
     def profile_of(made: argparse.ArgumentParser) -> None:
-        made.add_argument("--profile", default="laptop", help="smoke, laptop or gpu")
+        made.add_argument("--profile", default="laptop", help="smoke, laptop, gpu or real")
 
     made = command("study", _study, "Run the whole study of a profile through the workflow.")
     profile_of(made)
@@ -55,6 +55,17 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--log", type=Path, required=True, help="text file; a notebook with an error is left beside it")
     made.add_argument("--threads", type=int, default=1)
     made.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+
+    made = command("choose", _choose, "Try three settings a stage on validation people and write down the best ones.")
+    profile_of(made)
+    made.add_argument("--cores", type=int, help="processor cores to use (default: all)")
+
+    made = command("trial", _trial, "Train one trial and judge it on validation people (a job of the workflow).")
+    profile_of(made)
+    made.add_argument("--number", type=int, required=True, help="place in the profile's list of trials")
+
+    made = command("choices", _choices, "Write the choices from all trials (a job of the workflow).")
+    profile_of(made)
 
     for name, function, text in (
         ("publish", _publish, "Copy a finished study, or one finished stage, from runs/ to results/."),
@@ -88,7 +99,8 @@ def _faces(options: argparse.Namespace) -> None:
     folder, started = study.runs() / profile.name, time.time()
     running.event(folder, "render faces", "start")
     try:
-        sets = {split: _render(profile, split, folder) for split in ("train", "validation", "test")}
+        splits = ("train", "validation", "test") if profile.ladder == "rendered" else ("train", "validation")
+        sets = {split: _render(profile, split, folder) for split in splits}
     except Exception as error:
         running.event(folder, "render faces", "fail", log=str(folder / "logs/faces.log"), error=str(error))
         raise
@@ -114,6 +126,24 @@ def _render(profile: Profile, split: str, folder: Path) -> "Faces":
 def _notebook(options: argparse.Namespace) -> int:
     parameters = {name: _literal(value) for name, value in options.parameters}
     return running.notebook_job(options.notebook, options.output, parameters, log=options.log, threads=options.threads)
+
+
+def _choose(options: argparse.Namespace) -> int:
+    return running.run_choose(study.get_profile(options.profile), options.cores)
+
+
+def _trial(options: argparse.Namespace) -> None:
+    from maskinv_lib import pipeline
+
+    run = study.trials(study.get_profile(options.profile))[options.number]
+    found = pipeline.trial(run)
+    print(run.name, ", ".join(f"{condition} {100 * eer:.2f}" for condition, eer in found["eer"].items()))
+
+
+def _choices(options: argparse.Namespace) -> None:
+    from maskinv_lib import choices
+
+    choices.write(study.get_profile(options.profile))
 
 
 def _publish(options: argparse.Namespace) -> None:

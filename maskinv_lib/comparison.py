@@ -1,20 +1,30 @@
 """A study as a whole: its evaluations side by side, and the two CSV files and figures that it leaves."""
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from maskinv_lib import files, pipeline, records, study
+from maskinv_lib import files, records, study
+from maskinv_lib.benchmarks.drawn import RELEASED
 from maskinv_lib.evaluation import Evaluation
 from maskinv_lib.metrics import Metric
-from maskinv_lib.recipes import Profile
+from maskinv_lib.recipes import Benchmark, Profile
 from maskinv_lib.records import Evaluated
 from maskinv_lib.study import Run
 from maskinv_lib.tables import title
 from maskinv_lib.uncertainty import metric_over_seeds
-from maskinv_lib.verdicts import COLUMNS, Difference, claim_differences, other_differences
+from maskinv_lib.verdicts import (
+    COLUMNS,
+    Claim,
+    Difference,
+    claim_differences,
+    claims_of,
+    main_cases,
+    other_differences,
+)
 
 METRIC_COLUMNS = (
     "profile",
@@ -36,7 +46,7 @@ METRIC_COLUMNS = (
 
 def evaluation_rows(run: Run, seed: int | str, metrics: dict[tuple[str, str], dict[str, Metric]]) -> list[dict]:
     """Return rows of ``metrics.csv`` from metrics by (condition, mask kinds) and name."""
-    place = {"profile": run.profile.name, "stage": run.name, "seed": seed, "benchmark": pipeline.BENCHMARK}
+    place = {"profile": run.profile.name, "stage": run.name, "seed": seed, "benchmark": run.measured_on.name}
     rows = []
     for (condition, kinds), found in metrics.items():
         for metric in found.values():
@@ -61,34 +71,41 @@ def over_seeds(
     }
 
 
-def gather(profile: Profile, seeds: int | None = None) -> tuple[dict[str, list[Evaluated]], str]:
+def gather(profile: Profile, seeds: int | None = None, benchmark: str = "") -> tuple[dict[str, list[Evaluated]], str]:
     """Return the evaluations of a study by stage, seed by seed, and where they come from, in words.
 
-    seeds: how many, from 0; None takes those that all stages have here, or else in the published results. What is
-    missing, or made by other code or settings, raises an error naming the command that makes it.
+    benchmark: its name, "" for the profile's first. seeds: how many, from 0; None takes those that all stages have
+    here, or else in the published results. What is missing, or made by other code or settings, raises an error naming
+    the command that makes it.
     """
-    numbers = _complete(profile, lambda run: run.folder) if seeds is None else range(seeds)
+    place = study.checked_benchmark(profile, benchmark)
+    numbers = _complete(profile, place, lambda run: run.measured) if seeds is None else range(seeds)
     if numbers:
-        return _by_stage(profile, numbers, lambda run: None), records.HERE
-    numbers = _complete(profile, study.published)
+        return _by_stage(profile, numbers, place, lambda run: None), records.HERE
+    numbers = _complete(profile, place, study.published)
     if not numbers:
         command = f"make study PROFILE={profile.name}"
         raise FileNotFoundError(f"No seed of {profile.name} has all its stages evaluated. Make them with: {command}")
-    found = _by_stage(profile, numbers, study.published)
+    found = _by_stage(profile, numbers, place, study.published)
     return found, max((one.source for evaluated in found.values() for one in evaluated), key=len)
 
 
-def _complete(profile: Profile, place: Callable[[Run], Path]) -> list[int]:
+def _runs(profile: Profile, seed: int, benchmark: Benchmark) -> list[Run]:
+    runs = study.planned(profile, range(seed, seed + 1))
+    return [dataclasses.replace(run, benchmark=benchmark) for run in runs]
+
+
+def _complete(profile: Profile, benchmark: Benchmark, place: Callable[[Run], Path]) -> list[int]:
     """Return the seeds, of the first hundred, of which every stage has numbers in the folder that ``place`` names."""
-    runs = {seed: study.planned(profile, range(seed, seed + 1)) for seed in range(100)}
+    runs = {seed: _runs(profile, seed, benchmark) for seed in range(100)}
     return [seed for seed, some in runs.items() if all((place(run) / "metrics.json").exists() for run in some)]
 
 
 def _by_stage(
-    profile: Profile, seeds: Iterable[int], place: Callable[[Run], Path | None]
+    profile: Profile, seeds: Iterable[int], benchmark: Benchmark, place: Callable[[Run], Path | None]
 ) -> dict[str, list[Evaluated]]:
     found: dict[str, list[Evaluated]] = {}
-    for run in (run for seed in seeds for run in study.planned(profile, range(seed, seed + 1))):
+    for run in (run for seed in seeds for run in _runs(profile, seed, benchmark)):
         found.setdefault(run.stage.name, []).append(records.read_evaluation(run, place(run)))
     return found
 
@@ -119,24 +136,25 @@ def rungs(
     return means, dots
 
 
-def folder(profile: Profile, kind: str = "tables") -> Path:
-    """Return where a study's tables, or its figures, are written."""
-    return study.runs() / profile.name / kind
+def folder(profile: Profile, kind: str = "tables", benchmark: str = "") -> Path:
+    """Return where a study's tables, or its figures, are written; of several benchmarks, a folder each."""
+    base = study.runs() / profile.name / kind
+    return base if len(profile.benchmarks) == 1 else base / study.checked_benchmark(profile, benchmark).name
 
 
-def save_figure(profile: Profile, source: str, name: str, figure: Figure) -> None:
+def save_figure(profile: Profile, source: str, name: str, figure: Figure, benchmark: str = "") -> None:
     """Write a figure of a study evaluated here as PNG at 110 dots per inch and as SVG; one of published numbers not."""
     for kind in ("png", "svg") if source == records.HERE else ():
-        with files.whole_file(folder(profile, "figures") / f"{name}.{kind}") as temporary:
+        with files.whole_file(folder(profile, "figures", benchmark) / f"{name}.{kind}") as temporary:
             figure.savefig(temporary, dpi=110, metadata={"Date": None} if kind == "svg" else None)
 
 
-def save_tables(profile: Profile, source: str, **frames: pd.DataFrame) -> str:
+def save_tables(profile: Profile, source: str, benchmark: str = "", **frames: pd.DataFrame) -> str:
     """Write the frames of a study evaluated here as CSV; say how many rows each has, or that nothing was written."""
     if source != records.HERE:
         return "Nothing written: these numbers are published already."
     for name, frame in frames.items():
-        write_csv(folder(profile) / f"{name}.csv", frame)
+        write_csv(folder(profile, "tables", benchmark) / f"{name}.csv", frame)
     return ", ".join(f"{len(frame):,} rows in {name}.csv" for name, frame in frames.items())
 
 
@@ -154,8 +172,36 @@ def metrics_frame(gathered: dict[str, list[Evaluated]]) -> pd.DataFrame:
 def differences(gathered: dict[str, list[Evaluated]], profile: Profile) -> tuple[list[Difference], list[Difference]]:
     """Return (the rows that decide the claims, the same contrasts in other metrics and conditions)."""
     evaluations = {(name, one.run.seed): one.evaluations for name, all_ in gathered.items() for one in all_}
-    names = {"profile": profile.name, "benchmark": pipeline.BENCHMARK}
+    names = {"profile": profile.name, "benchmark": _first(gathered).run.measured_on.name}
+    names["claims"] = claims(gathered, profile)
     return claim_differences(evaluations, **names), other_differences(evaluations, **names)
+
+
+def _first(gathered: dict[str, list[Evaluated]]) -> Evaluated:
+    return next(iter(gathered.values()))[0]
+
+
+def conditions(gathered: dict[str, list[Evaluated]]) -> list[tuple[str, str]]:
+    """Return the three (condition, mask kinds) of the gathered benchmark that the claims speak of."""
+    return main_cases(list(_first(gathered).evaluations))
+
+
+def masked_cases(gathered: dict[str, list[Evaluated]]) -> list[tuple[str, str]]:
+    """Return every (condition, mask kinds) with one masked face or two, seen kinds before unseen ones."""
+    found = list(_first(gathered).evaluations)
+    wanted = ("masked-unmasked", "masked-masked")
+    return [case for condition in wanted for case in found if case[0] == condition]
+
+
+def released_cases(gathered: dict[str, list[Evaluated]]) -> list[tuple[str, str]]:
+    """Return the mixed condition and the published code's protocol for it; empty where a benchmark lacks the latter."""
+    released = [case for case in _first(gathered).evaluations if case[0] == RELEASED]
+    return [conditions(gathered)[1], *released] if released else []
+
+
+def claims(gathered: dict[str, list[Evaluated]], profile: Profile) -> tuple[Claim, ...]:
+    """Return the claims in the words of a profile and of the gathered benchmark's masks."""
+    return claims_of(profile.stages, profile.stands_for, conditions(gathered)[1][1])
 
 
 def differences_frame(rows: Iterable[Difference]) -> pd.DataFrame:

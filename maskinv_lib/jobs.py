@@ -1,10 +1,11 @@
 """The jobs of a study, as the workflow sees them: their notebooks, their results, and which of them are stale."""
 
+import dataclasses
 from pathlib import Path
 
 from maskinv_lib import fingerprints, study
 from maskinv_lib.files import content_hash, write_text
-from maskinv_lib.recipes import Profile
+from maskinv_lib.recipes import Benchmark, Profile, RenderedFaces
 
 NOTEBOOKS = {
     "gallery": "01-faces-and-masks.ipynb",
@@ -18,7 +19,6 @@ RESULTS = {
     "gallery": ("faces-and-masks.ipynb",),
     "train": ("train.ipynb", "model.safetensors"),
     "evaluate": ("metrics.json", "resamples.npz"),
-    "compare": ("compare.ipynb", "tables/metrics.csv", "tables/differences.csv"),
 }
 """The results, in the folder of the run or the profile, without which a job is not done."""
 
@@ -28,48 +28,83 @@ def notebook(job: str) -> Path:
     return study.root() / "notebooks" / NOTEBOOKS[job]
 
 
-def _folder(of: study.Run | Profile) -> Path:
-    return of.folder if isinstance(of, study.Run) else study.runs() / of.name
+def compared(profile: Profile, benchmark: Benchmark) -> Path:
+    """Return the folder of a benchmark's comparison: the profile's own, or where it has several, one below it."""
+    folder = study.runs() / profile.name
+    return folder if len(profile.benchmarks) == 1 else folder / benchmark.name
+
+
+def tables(profile: Profile, benchmark: Benchmark) -> Path:
+    """Return the folder of a benchmark's tables."""
+    folder = study.runs() / profile.name / "tables"
+    return folder if len(profile.benchmarks) == 1 else folder / benchmark.name
 
 
 def key_file(of: study.Run | Path, job: str) -> Path:
-    """Return the file that changes when a job must be done again: of a run, or of a profile's folder."""
+    """Return the file that changes when a job must be done again: of a run, or of a folder of a profile."""
     if isinstance(of, study.Run):
-        return study.runs() / of.profile.name / "keys" / f"seed-{of.seed}" / f"{of.name}.{job}"
+        several = job == "evaluate" and len(of.profile.benchmarks) > 1
+        name = f"{of.name}.{job}" + (f"-{of.measured_on.name}" if several else "")
+        return study.runs() / of.profile.name / "keys" / f"seed-{of.seed}" / name
     return of / "keys" / job
 
 
-def stale(of: study.Run | Profile, job: str) -> bool:
-    """Tell whether a job of a run or a profile must be done: a result is missing, or older than what it rests on."""
-    results = [_folder(of) / name for name in RESULTS[job]]
-    if isinstance(of, study.Run) and job == "train":
-        results += [study.milestone(of, at) for at in of.stage.milestones]
+def _results(of: study.Run | Profile, job: str, benchmark: Benchmark | None) -> list[Path]:
+    if isinstance(of, study.Run):
+        folder = of.measured if job == "evaluate" else of.folder
+        kept = [study.milestone(of, at) for at in of.stage.milestones] if job == "train" else []
+        return [folder / name for name in RESULTS[job]] + kept
+    if job == "compare":
+        benchmark = benchmark or of.benchmarks[0]
+        found = [tables(of, benchmark) / name for name in ("metrics.csv", "differences.csv")]
+        return [compared(of, benchmark) / "compare.ipynb", *found]
+    return [study.runs() / of.name / name for name in RESULTS[job]]
+
+
+def _folder(of: Profile, job: str, benchmark: Benchmark | None) -> Path:
+    return compared(of, benchmark or of.benchmarks[0]) if job == "compare" else study.runs() / of.name
+
+
+def stale(of: study.Run | Profile, job: str, benchmark: Benchmark | None = None) -> bool:
+    """Tell whether a job of a run or a profile must be done: a result is missing, or older than what it rests on.
+
+    benchmark: of a profile's comparison, None is its first.
+    """
+    results = _results(of, job, benchmark)
     if not all(path.exists() for path in results):
         return True
-    rests_on = [notebook(job), key_file(of if isinstance(of, study.Run) else _folder(of), job)]
+    rests_on = [notebook(job), key_file(of if isinstance(of, study.Run) else _folder(of, job, benchmark), job)]
     return min(path.stat().st_mtime for path in results) < max(path.stat().st_mtime for path in rests_on)
 
 
 def wanted(run: study.Run) -> list[Path]:
     """Return the results of ``run`` that a study asks for: of one whose numbers were restored, only those."""
-    restored = not stale(run, "evaluate") and not (run.folder / "model.safetensors").exists()
-    return [run.folder / name for name in (["metrics.json"] if restored else ["train.ipynb", "evaluate.ipynb"])]
+    measured = study.evaluations(run)
+    restored = not any(stale(one, "evaluate") for one in measured) and not (run.folder / "model.safetensors").exists()
+    if restored:
+        return [one.measured / "metrics.json" for one in measured]
+    return [run.folder / "train.ipynb", *(one.measured / "evaluate.ipynb" for one in measured)]
 
 
 def prepare(profile: Profile, planned: list[study.Run]) -> Path:
     """Write the key files of a study, those that changed; return the profile's folder below ``runs``."""
     folder = study.runs() / profile.name
-    faces = {"config": profile.faces.__dict__, "code": fingerprints.code_hash("faces.synthetic")}
+    splits = ("train", "validation", "test") if isinstance(profile.faces, RenderedFaces) else ()
+    code = fingerprints.code_hash(*study.FACES_CODE[profile.ladder])
+    faces = {"config": profile.faces.config(*splits), "code": code}
     drawn = {job: fingerprints.drawn_hash(notebook(job)) for job in NOTEBOOKS}
     _write_key(key_file(folder, "faces"), faces)
     _write_key(key_file(folder, "gallery"), [faces, fingerprints.code_hash("masks"), drawn["gallery"]])
     for run in planned:
         _write_key(key_file(run, "train"), [run.key, drawn["train"]])
-        _write_key(key_file(run, "evaluate"), [run.evaluation_key, drawn["evaluate"]])
-    results = [run.evaluation_key for run in planned]
-    _write_key(
-        key_file(folder, "compare"), [results, fingerprints.code_hash("verdicts", "uncertainty"), drawn["compare"]]
-    )
+        for one in study.evaluations(run):
+            _write_key(key_file(one, "evaluate"), [one.evaluation_key, drawn["evaluate"]])
+    for run in study.trials(profile):
+        _write_key(key_file(run, "trial"), run.key)
+    code = fingerprints.code_hash("verdicts", "uncertainty")
+    for benchmark in profile.benchmarks:
+        results = [dataclasses.replace(run, benchmark=benchmark).evaluation_key for run in planned]
+        _write_key(key_file(compared(profile, benchmark), "compare"), [results, code, drawn["compare"]])
     return folder
 
 

@@ -15,21 +15,29 @@ import torch
 from torch import Tensor
 
 from maskinv_lib import checkpoints, files, fingerprints, study
-from maskinv_lib.benchmarks.rendered import CONDITIONS, RenderedBenchmark, masked_copy
-from maskinv_lib.evaluation import evaluate
-from maskinv_lib.faces import Faces
+from maskinv_lib.benchmarks import Comparisons
+from maskinv_lib.benchmarks.bins import read_bin
+from maskinv_lib.benchmarks.drawn import DrawnPairs, DrawnSet
+from maskinv_lib.benchmarks.people import OneProtocol
+from maskinv_lib.benchmarks.real_sets import read_mfr2, read_rmfrd
+from maskinv_lib.benchmarks.rendered import RenderedBenchmark, masked_copy
+from maskinv_lib.evaluation import UNMASKED, evaluate
+from maskinv_lib.faces import Faces, recordio
 from maskinv_lib.faces.synthetic import Rendering, rendered_set
-from maskinv_lib.metrics import error_curve
+from maskinv_lib.metrics import error_curve, measure
 from maskinv_lib.networks import Network
+from maskinv_lib.networks.published import import_weights
 from maskinv_lib.networks.weights import load_network, read_tensors, save_network, write_tensors
-from maskinv_lib.recipes import Profile
+from maskinv_lib.randomness import key, permutation
+from maskinv_lib.recipes import Benchmark, Profile, RealFaces
 from maskinv_lib.records import Evaluated, read_evaluation, write_evaluation
 from maskinv_lib.resampling import identity_weights
 from maskinv_lib.study import Run
 from maskinv_lib.templates import NetworkRecogniser, cached_templates, teacher_templates
 from maskinv_lib.training import Training, Views
 
-BENCHMARK = "rendered-test"
+AnyBenchmark = RenderedBenchmark | DrawnPairs | DrawnSet | OneProtocol
+"""What every benchmark has: name, identities, templates(recogniser), comparisons(templates)."""
 
 
 def device_and_threads(profile: Profile) -> torch.device:
@@ -39,11 +47,32 @@ def device_and_threads(profile: Profile) -> torch.device:
 
 
 def faces_of(profile: Profile, split: str, progress: Callable[[int, int], None] | None = None) -> Faces:
-    """Return the rendered faces of a split ("train", "validation", "test"), from the cache where they are."""
+    """Return the faces of a split ("train", "validation", and of rendered people "test"), from the cache."""
+    if isinstance(profile.faces, RealFaces):
+        return _real_faces(profile.faces, split)
     identities, views = profile.faces.split(split)
     rendering = Rendering(**profile.faces.rendering)
     where = {"cache": study.runs() / ".cache", "device": "cuda" if torch.cuda.is_available() else "cpu"}
     return rendered_set(profile.faces.seed, identities, views, rendering, progress=progress, **where)
+
+
+def _real_faces(of: RealFaces, split: str) -> Faces:
+    """Return the people that real training, or validation, sees: drawn by the set's seed, nobody in both."""
+    if split not in ("train", "validation"):
+        raise ValueError(f"Real faces are split into train and validation, not {split!r}; tests are sets of their own.")
+    path = of.path(of.training)
+    found = recordio.faces(
+        recordio.open_records(path), source=path.name, without=of.without, cache=study.runs() / ".cache"
+    )
+    if not 2 <= of.validation < found.identities:
+        raise ValueError(
+            f"validation={of.validation} of {found.identities} people of {path}: choose 2 or more, not all."
+        )
+    order = permutation(key("validation people", of.seed), found.identities)
+    held = torch.isin(found.identity, order[: of.validation])
+    chosen = held if split == "validation" else ~held
+    identity = recordio.dense(found.identity[chosen])
+    return dataclasses.replace(found, images=found.images[chosen], identity=identity, source=f"{path.name} {split}")
 
 
 def teacher_of(run: Run, faces: Faces, device: torch.device) -> Tensor | None:
@@ -52,11 +81,10 @@ def teacher_of(run: Run, faces: Faces, device: torch.device) -> Tensor | None:
         return None
     path = run.teacher.folder / "model.safetensors"
     network = _ancestor(run, run.teacher, path)
-    code = fingerprints.code_hash("templates", "faces.synthetic", "networks.iresnet")
-    key = files.content_hash([weights_hash(network), run.config["faces"], device.type, code])
+    code = fingerprints.code_hash("templates", *(name for name in run.train_code if "faces" in name or "netw" in name))
     return cached_templates(
         study.runs() / ".cache" / "templates",
-        key,
+        files.content_hash([weights_hash(network), run.config["faces"], device.type, code]),
         lambda: teacher_templates(NetworkRecogniser(network, device), faces),
     )
 
@@ -96,6 +124,14 @@ def example_views(run: Run, count: int = 8) -> Faces:
     return dataclasses.replace(faces, images=shown, identity=batch.labels[:count].repeat(2))
 
 
+def pairs_in_words(run: Run) -> str:
+    """Return what a run's benchmark compares with what, or that its data are not at hand."""
+    try:
+        return benchmark_of(run.profile, run.benchmark).in_words
+    except FileNotFoundError as error:
+        return f"The pairs of {run.measured_on.name} are not at hand here: {error}"
+
+
 def example_pairs(benchmark: RenderedBenchmark, people: int = 6) -> Faces:
     """Return three rows of test faces: a reference, the same person's probe with a seen and with an unseen mask."""
     half = benchmark.views // 2
@@ -122,6 +158,8 @@ def train(run: Run, *, on_log: Callable[[dict], None] = lambda record: None) -> 
     A second process on the same run is refused. If training fails, ``run.json`` says so and no model appears.
     """
     device = device_and_threads(run.profile)
+    if run.stage.imported:
+        return _imported(run, device)
     start = start_of(run)
     faces = faces_of(run.profile, "train")
     teacher = teacher_of(run, faces, device)
@@ -137,7 +175,7 @@ def train(run: Run, *, on_log: Callable[[dict], None] = lambda record: None) -> 
             start=start,
             on_log=on_log,
         )
-        facts = _facts(run, training)
+        facts = _facts(run, device, training.dtype)
         finished = _finished(run, facts["precision"])
         with _status(run, facts):
             training.run()
@@ -146,6 +184,22 @@ def train(run: Run, *, on_log: Callable[[dict], None] = lambda record: None) -> 
     if finished:
         print(f"{run.name}, seed {run.seed}: trained before with the same key {run.key}, reused.")
     return Trained(run=run, records=training.records, facts=facts)
+
+
+def _imported(run: Run, device: torch.device) -> Trained:
+    """Write the profile's published network as the run's model; nothing is trained."""
+    network, facts = import_weights(run.profile.faces.path(run.profile.faces.teacher))
+    found, wanted = (network.name, network.embedding_size), (run.plan.network, run.plan.embedding_size)
+    if found != wanted:
+        remedy = "Set network and embedding_size in maskinv.toml of the data folder"
+        raise ValueError(f"{run.profile.faces.teacher} holds {found[0]}, {found[1]}-D, not {wanted[0]}. {remedy}.")
+    with files.only_process(run.folder / "lock", f"{run.name}, seed {run.seed}"):
+        said = _facts(run, device, torch.float32) | {"faces": 0, "seconds": 0.0, "faces_per_second": 0.0}
+        with _status(run, said):
+            about = {"profile": run.profile.name, "stage": run.name, "seed": run.seed, "key": run.key}
+            save_network(run.folder / "model.safetensors", network, {**about, "file_sha256": facts["file_sha256"]})
+            files.write_text(run.folder / "log.jsonl", "")
+    return Trained(run=run, records=[], facts=said)
 
 
 def _finished(run: Run, precision: str) -> dict | None:
@@ -159,15 +213,14 @@ def _finished(run: Run, precision: str) -> dict | None:
     return None
 
 
-def _facts(run: Run, training: Training) -> dict:
-    device = training.views.device
+def _facts(run: Run, device: torch.device, dtype: torch.dtype) -> dict:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
     return {
         "key": run.key,
         "config": run.config,
         "device": f"{device.type} ({name})",
-        "precision": str(training.dtype).removeprefix("torch."),
+        "precision": str(dtype).removeprefix("torch."),
         "threads": run.profile.threads,
         "versions": versions,
         "commit": _commit(),
@@ -213,22 +266,44 @@ def _save_models(run: Run, training: Training) -> None:
 
 def spent(run: Run) -> int:
     """Return the budget of ``run``: faces that passed forward through the student, its ancestors' share included."""
+    if run.stage.imported:
+        return 0
     own = run.plan.schedule.steps * run.plan.schedule.batch
-    if run.parent is None:
+    if run.parent is None or run.parent.stage.imported:
         return own
     parent = run.parent.plan.schedule
     return own + round(run.stage.start.at * parent.steps) * parent.batch
 
 
-def benchmark_of(profile: Profile, split: str = "test") -> RenderedBenchmark:
-    """Return the verification benchmark on the rendered people of a split."""
+def benchmark_of(profile: Profile, benchmark: Benchmark | None = None, split: str = "test") -> AnyBenchmark:
+    """Return a verification benchmark of a profile (None: its first), or all pairs of its "validation" people."""
+    if split == "validation" and isinstance(profile.faces, RealFaces):
+        return DrawnSet(name="validation", faces=faces_of(profile, split), kinds=("unseen",))
+    benchmark = benchmark or profile.benchmarks[0]
+    if benchmark.path:
+        return _real_benchmark(profile.faces, benchmark)
     _, views = profile.faces.split(split)
     return RenderedBenchmark(name=f"rendered-{split}", faces=faces_of(profile, split), views=views)
 
 
-def templates_of(run: Run, benchmark: RenderedBenchmark) -> dict[str, np.ndarray]:
-    """Return the run's templates of the test faces by mask kinds, kept beside the model under the evaluation's key."""
-    kept = run.folder / "checkpoints" / "test-templates.safetensors"
+def _real_benchmark(of: RealFaces, benchmark: Benchmark) -> DrawnPairs | OneProtocol:
+    """Open a set of verification pairs (.bin), or of real masks: RMFRD by its images.csv, else MFR2."""
+    path = of.path(benchmark.path)
+    if path.is_file():
+        found = read_bin(path)
+        faces = Faces(images=found.images, identity=found.components, source=benchmark.name, publishable=False)
+        return DrawnPairs(name=benchmark.name, faces=faces, index=found.index, kinds=("unseen",), released=True)
+    read = read_rmfrd if (path / "images.csv").exists() else read_mfr2
+    return read(path).only(benchmark.protocol, benchmark.name)
+
+
+def templates_of(run: Run, benchmark: AnyBenchmark) -> dict[str, np.ndarray]:
+    """Return the run's templates of the test faces by mask kinds, kept under the evaluation's key.
+
+    Those of a network that was imported are the same in every seed, and kept for all of them.
+    """
+    place = study.runs() / ".cache" / "templates" if run.stage.imported else run.folder / "checkpoints"
+    kept = place / f"templates-{benchmark.name}.safetensors"
     with contextlib.suppress(FileNotFoundError, ValueError):
         tensors, facts = read_tensors(kept)
         if facts.get("key") == run.evaluation_key:
@@ -246,25 +321,64 @@ def model_of(run: Run) -> Network:
     return _ancestor(run, run, run.folder / "model.safetensors")
 
 
-def score(run: Run, benchmark: RenderedBenchmark | None = None) -> Iterator[tuple[str, str, object]]:
-    """Yield (condition, mask kinds, comparisons) of a run on its profile's test people."""
-    benchmark = benchmark or benchmark_of(run.profile)
+def score(run: Run, benchmark: AnyBenchmark | None = None) -> Iterator[tuple[str, str, Comparisons]]:
+    """Yield (condition, mask kinds, comparisons) of a run on the benchmark that it is evaluated on."""
+    benchmark = benchmark or benchmark_of(run.profile, run.benchmark)
     yield from benchmark.comparisons(templates_of(run, benchmark))
 
 
 def evaluate_run(run: Run) -> Evaluated:
-    """Measure ``run`` on the test people and write ``metrics.json`` and ``resamples.npz``."""
+    """Measure ``run`` on its benchmark and write ``metrics.json`` and ``resamples.npz``."""
     model_of(run)  # a run that was not trained says so before any face is rendered
-    benchmark = benchmark_of(run.profile)
-    weights = identity_weights(benchmark.identities, run.profile.resamples)
-    scored = {(condition, kinds): comparisons for condition, kinds, comparisons in score(run, benchmark)}
-    evaluations, curves = {}, {}
-    for place, comparisons in scored.items():
-        curves[place] = error_curve(comparisons)
-        unmasked = evaluations.get(CONDITIONS[0])
-        evaluations[place] = evaluate(comparisons, weights, unmasked=unmasked, curve=curves[place])
-    found = Evaluated(run=run, evaluations=evaluations, curves=curves, comparisons=scored)
+    benchmark = benchmark_of(run.profile, run.benchmark)
+    if isinstance(run.profile.faces, RealFaces):
+        _note_opening(run)
+    found = _evaluated(run, benchmark, score(run, benchmark))
     write_evaluation(found, benchmark.name)
+    return found
+
+
+def _evaluated(run: Run, benchmark: AnyBenchmark, scored: Iterator[tuple[str, str, Comparisons]]) -> Evaluated:
+    weights = identity_weights(benchmark.identities, run.profile.resamples)
+    compared = {(condition, kinds): comparisons for condition, kinds, comparisons in scored}
+    evaluations, curves = {}, {}
+    for place, comparisons in compared.items():
+        curves[place] = error_curve(comparisons)
+        unmasked = evaluations.get((UNMASKED, "none"))
+        evaluations[place] = evaluate(comparisons, weights, unmasked=unmasked, curve=curves[place])
+    return Evaluated(run=run, evaluations=evaluations, curves=curves, comparisons=compared)
+
+
+def _note_opening(run: Run) -> None:
+    """Append to ``openings.csv`` that a test set was opened: when, for which run, with which commit."""
+    path = study.runs() / run.profile.name / "openings.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with files.only_process(path.with_suffix(".lock"), str(path), wait=True), path.open("a", encoding="utf-8") as file:
+        if file.tell() == 0:
+            file.write("date,benchmark,stage,seed,commit,key\n")
+        date = time.strftime("%Y-%m-%d", time.gmtime())
+        file.write(f"{date},{run.measured_on.name},{run.name},{run.seed},{_commit()},{run.key}\n")
+
+
+def on_validation(run: Run) -> dict[str, float]:
+    """Return condition -> EER of a trained run on the people held back from its training, with unseen mask kinds."""
+    benchmark = benchmark_of(run.profile, split="validation")
+    recogniser = NetworkRecogniser(model_of(run), device_and_threads(run.profile))
+    compared = benchmark.comparisons(benchmark.templates(recogniser.templates))
+    return {condition: measure(found)["eer"].value for condition, _, found in compared}
+
+
+def trial(run: Run) -> dict:
+    """Train ``run``, judge it on the validation people and write ``validation.json``: EER by condition."""
+    facts = train(run).facts
+    found = {
+        "stage": run.stage.name,
+        "learning_rate": None if run.stage.imported else run.plan.schedule.learning_rate,
+        "faces": spent(run),
+        "seconds": facts["seconds"],
+        "eer": on_validation(run),
+    }
+    files.write_json(run.folder / "validation.json", found)
     return found
 
 

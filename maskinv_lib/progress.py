@@ -49,10 +49,14 @@ class Progress:
 
     def __init__(self, profile: Profile, planned: list[study.Run], folder: Path, cores: int) -> None:
         self.folder, self.planned, self.cores = folder, planned, cores
-        self.stale = {
-            f"{run.stage.name}, seed {run.seed}": [job for job in ("train", "evaluate") if stale(run, job)]
+        several = len(profile.benchmarks) > 1
+        self.trainings = {f"train {_where(run)}": run for run in planned if stale(run, "train")}
+        self.evaluations = [
+            f"evaluate {_where(one)}" + (f" on {one.measured_on.name}" if several else "")
             for run in planned
-        }
+            for one in study.evaluations(run)
+            if stale(one, "evaluate")
+        ]
         self.parallel = 1 if profile.gpus else max(1, cores // profile.threads)
         self.read = 0
         self.running: dict[str, float] = {}
@@ -110,13 +114,11 @@ class Progress:
     def _left(self) -> float:
         now, guess = time.time(), self.GUESS
         work = guess["faces"] if "render faces" in self.running else 0.0
-        for run in self.planned:
-            where = f"{run.stage.name}, seed {run.seed}"
-            if "train" in self.stale[where]:
-                whole = guess["notebook"] + run.plan.schedule.budget / self._speed()
-                work += self._rest(f"train {where}", whole, now)
-            if "evaluate" in self.stale[where]:
-                work += self._rest(f"evaluate {where}", self._mean("evaluate ", guess["evaluate"]), now)
+        for job, run in self.trainings.items():
+            trained = 0.0 if run.stage.imported else run.plan.schedule.budget / self._speed()
+            work += self._rest(job, guess["notebook"] + trained, now)
+        for job in self.evaluations:
+            work += self._rest(job, self._mean("evaluate ", guess["evaluate"]), now)
         return work / self.parallel + guess["notebook"] * 2
 
     def _rest(self, job: str, whole: float, now: float) -> float:
@@ -131,21 +133,25 @@ class Progress:
         return sum(speeds) / len(speeds) if speeds else self.GUESS["faces_per_second"]
 
 
+def _where(run: study.Run) -> str:
+    return f"{run.stage.name}, seed {run.seed}"
+
+
 def _minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def ladder_table(metrics: Path) -> str:
-    """Return the ladder as text: EER in % per stage (mean over seeds) for each mask condition, unseen masks."""
-    wanted = [("unmasked-unmasked", "none"), ("masked-unmasked", "unseen"), ("masked-masked", "unseen")]
+    """Return the ladder as text: EER in % per stage (mean over seeds) for each condition, unseen or real masks."""
+    wanted = ("unmasked-unmasked", "masked-unmasked", "masked-masked")
     cells: dict[str, dict] = {}
     with metrics.open(newline="") as file:
         for row in csv.DictReader(file):
-            place = (row["condition"], row["mask_kinds"])
-            if row["metric"] == "eer" and row["value"] and row["seed"] != "all" and place in wanted:
-                cells.setdefault(row["stage"], {}).setdefault(place, []).append(float(row["value"]))
-    lines = [f"{'EER in %, mean of seeds':<24}" + "".join(f"{condition:>20}" for condition, _ in wanted)]
+            shown = row["condition"] in wanted and row["mask_kinds"] != "seen"
+            if row["metric"] == "eer" and row["value"] and row["seed"] != "all" and shown:
+                cells.setdefault(row["stage"], {}).setdefault(row["condition"], []).append(float(row["value"]))
+    lines = [f"{'EER in %, mean of seeds':<24}" + "".join(f"{condition:>20}" for condition in wanted)]
     for stage, values in cells.items():
-        numbers = [100 * sum(values[place]) / len(values[place]) for place in wanted]
-        lines.append(f"{stage:<24}" + "".join(f"{number:>20.2f}" for number in numbers))
+        numbers = [f"{100 * sum(found) / len(found):.2f}" if (found := values.get(name)) else "" for name in wanted]
+        lines.append(f"{stage:<24}" + "".join(f"{number:>20}" for number in numbers))
     return "\n".join(lines)

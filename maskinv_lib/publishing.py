@@ -12,18 +12,31 @@ from pathlib import Path
 from PIL import Image
 
 from maskinv_lib import files, jobs, study
+from maskinv_lib.ladders import caveat
 from maskinv_lib.progress import ladder_table
-from maskinv_lib.recipes import Profile
+from maskinv_lib.recipes import Benchmark, Profile
 from maskinv_lib.study import Run
 
-STAGE_FILES = ("metrics.json", "resamples.npz", "log.jsonl")
-"""What a finished stage leaves for the comparison: numbers, curves and resampled rates; no weights, no templates."""
+MEASURED_FILES = ("metrics.json", "resamples.npz")
+"""What an evaluation leaves for the comparison: numbers, curves and resampled rates; no templates, no scores."""
 
-STUDY_FILES = ("faces-and-masks.ipynb", "compare.ipynb", "tables/metrics.csv", "tables/differences.csv")
-"""What a finished study holds beside its stages."""
+RUN_FILES = ("log.jsonl", "run.json")
+"""What a training leaves; no weights."""
 
 LIMIT = 6_000_000
-"""Most bytes of one published profile: results stay in the repository's history."""
+"""Most bytes of one published profile with one benchmark; with several, three quarters more: results stay in the
+repository's history."""
+
+
+def study_files(profile: Profile) -> list[Path]:
+    """Return the files that a finished study holds beside its stages."""
+    folder = study.runs() / profile.name
+    found = [folder / "faces-and-masks.ipynb"] if profile.ladder == "rendered" else [folder / "openings.csv"]
+    for benchmark in profile.benchmarks:
+        tables = [jobs.tables(profile, benchmark) / f"{name}.csv" for name in ("metrics", "differences")]
+        found += [jobs.compared(profile, benchmark) / "compare.ipynb", *tables]
+    return found
+
 
 FACTS = ("status", "key", "precision", "threads", "versions", "faces", "seconds", "faces_per_second", "wall_seconds")
 
@@ -42,9 +55,9 @@ def publish(profile: Profile, stage: str | None = None) -> None:
     folder = study.runs() / profile.name
     command = f"make study PROFILE={profile.name}"
     if stage is None:
-        for name in STUDY_FILES:
-            _require(folder / name, command)
-    names = profile.stages if stage is None else (study.checked_stage(stage).name,)
+        for path in study_files(profile):
+            _require(path, command)
+    names = profile.stages if stage is None else (study.checked_stage(stage, profile).name,)
     found = [run for run in _runs_in(profile, folder) if run.stage.name in names]
     lacking = [name for name in names if name not in {run.stage.name for run in found}]
     if lacking:
@@ -68,9 +81,12 @@ def _require_one_study(profile: Profile, found: list[Run], command: str) -> None
         names = ", ".join(f"{run.name} seed {run.seed}" for run in missing) or f"seeds {seeds} have a gap"
         raise FileNotFoundError(f"Not every stage has every seed: {names}. Make them with: {again}")
     jobs.prepare(profile, found)
-    old = [job for job in ("gallery", "compare") if jobs.stale(profile, job)]
+    old = ["gallery"] if profile.ladder == "rendered" and jobs.stale(profile, "gallery") else []
+    old += ["compare" for benchmark in profile.benchmarks if jobs.stale(profile, "compare", benchmark)]
     own = [run for run in found if run.seed == 0 and (run.folder / "model.safetensors").exists()]
-    old += [f"{job} {run.name}" for run in own for job in ("train", "evaluate") if jobs.stale(run, job)]
+    old += [f"train {run.name}" for run in own if jobs.stale(run, "train")]
+    measured = [one for run in own for one in study.evaluations(run)]
+    old += [f"evaluate {one.name}" for one in measured if jobs.stale(one, "evaluate")]
     if old:
         raise FileNotFoundError(f"Older than the code, settings or notebooks: {', '.join(old)}. Renew with: {again}")
 
@@ -84,8 +100,17 @@ def _runs_in(profile: Profile, folder: Path) -> list[Run]:
     """Return the runs without overrides that are finished, all files there, with the key of today's code."""
     seeds = sorted(int(path.name.removeprefix("seed-")) for path in folder.glob("seed-*"))
     runs = [run for seed in seeds for run in study.planned(profile, range(seed, seed + 1))]
-    whole = [run for run in runs if all((run.folder / name).exists() for name in (*STAGE_FILES, "run.json"))]
-    return [run for run in whole if _evaluation_key(run.folder) == run.evaluation_key]
+    return [run for run in runs if _whole(run)]
+
+
+def _whole(run: Run) -> bool:
+    """Tell whether a run was trained, and evaluated on every benchmark of its profile with today's code."""
+    if not all((run.folder / name).exists() for name in RUN_FILES):
+        return False
+    return all(
+        (one.measured / "resamples.npz").exists() and _evaluation_key(one.measured) == one.evaluation_key
+        for one in study.evaluations(run)
+    )
 
 
 def _evaluation_key(folder: Path) -> str | None:
@@ -96,18 +121,28 @@ def _evaluation_key(folder: Path) -> str | None:
 def _publish_run(run: Run, target: Path) -> None:
     place = target / "stages" / run.stage.name / f"seed-{run.seed}"
     place.mkdir(parents=True, exist_ok=True)
-    for name in STAGE_FILES:
-        shutil.copyfile(run.folder / name, place / name)
+    shutil.copyfile(run.folder / "log.jsonl", place / "log.jsonl")
+    for one in study.evaluations(run):
+        there = place / one.measured.relative_to(run.folder)
+        there.mkdir(parents=True, exist_ok=True)
+        for name in MEASURED_FILES:
+            shutil.copyfile(one.measured / name, there / name)
     facts = files.read_json(run.folder / "run.json")
     files.write_json(place / "run.json", {name: facts[name] for name in FACTS if name in facts})
     if run.seed == 0:
-        for name in ("train", "evaluate"):
-            _publish_notebook(run, name, target / "notebooks" / f"{run.stage.name}-{name}.ipynb")
+        _publish_notebook(run, run.folder / "train.ipynb", target / "notebooks" / f"{run.stage.name}-train.ipynb")
+        for one in study.evaluations(run):
+            name = f"{run.stage.name}-evaluate{_suffix(run.profile, one.measured_on)}.ipynb"
+            _publish_notebook(one, one.measured / "evaluate.ipynb", target / "notebooks" / name)
 
 
-def _publish_notebook(run: Run, name: str, place: Path) -> None:
+def _suffix(profile: Profile, benchmark: Benchmark) -> str:
+    return f"-{benchmark.name}" if len(profile.benchmarks) > 1 else ""
+
+
+def _publish_notebook(run: Run, source: Path, place: Path) -> None:
     """Publish an executed notebook; of a restored run, the one that was published with the same numbers."""
-    source, before = run.folder / f"{name}.ipynb", results(run.profile) / "notebooks" / place.name
+    before = results(run.profile) / "notebooks" / place.name
     if source.exists():
         files.write_text(place, clean(source))
     elif before.exists() and _evaluation_key(study.published(run)) == run.evaluation_key:
@@ -124,8 +159,9 @@ def _publish_study(found: list[Run], folder: Path, target: Path, profile: Profil
         _publish_run(run, new)
     _publish_whole(found, folder, new, profile)
     size = sum(path.stat().st_size for path in new.rglob("*") if path.is_file())
-    if size > LIMIT:
-        raise ValueError(f"{new} has {size / 1e6:.1f} MB, over {LIMIT / 1e6:.0f}: nothing was replaced. Publish less.")
+    limit = LIMIT if len(profile.benchmarks) == 1 else 7 * LIMIT // 4
+    if size > limit:
+        raise ValueError(f"{new} has {size / 1e6:.1f} MB, over {limit / 1e6:.1f}: nothing was replaced. Publish less.")
     shutil.rmtree(target, ignore_errors=True)
     new.rename(target)
     files.write_text(target.parent / "README.md", index())
@@ -133,14 +169,21 @@ def _publish_study(found: list[Run], folder: Path, target: Path, profile: Profil
 
 
 def _publish_whole(found: list[Run], folder: Path, target: Path, profile: Profile) -> None:
-    for name in ("faces-and-masks", "compare"):
-        files.write_text(target / "notebooks" / f"{name}.ipynb", clean(folder / f"{name}.ipynb"))
+    if profile.ladder == "rendered":
+        files.write_text(target / "notebooks/faces-and-masks.ipynb", clean(folder / "faces-and-masks.ipynb"))
+    else:
+        shutil.copyfile(folder / "openings.csv", target / "openings.csv")
+    for benchmark in profile.benchmarks:
+        name = f"compare{_suffix(profile, benchmark)}.ipynb"
+        files.write_text(target / "notebooks" / name, clean(jobs.compared(profile, benchmark) / "compare.ipynb"))
     for kind in ("tables", "figures"):
-        (target / kind).mkdir(parents=True, exist_ok=True)
-        for path in sorted((folder / kind).glob("*.*")):
-            shutil.copyfile(path, target / kind / path.name)
-    took = _took(folder, found)
-    files.write_json(target / "profile.json", {"profile": profile.name, "idea": profile.idea, "took": took})
+        for path in sorted((folder / kind).rglob("*.*")):
+            there = target / kind / path.relative_to(folder / kind)
+            there.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, there)
+    about = {"profile": profile.name, "idea": profile.idea, "took": _took(folder, found)}
+    about |= {"benchmarks": [one.name for one in profile.benchmarks], "caveat": caveat(profile)}
+    files.write_json(target / "profile.json", about)
 
 
 SAID = ("<!-- said by make publish -->", "<!-- end -->")
@@ -221,25 +264,30 @@ def restore(profile: Profile, stage: str | None = None) -> None:
     has to be trained builds on it, the workflow trains it again.
     """
     source = results(profile) / "stages"
-    names = profile.stages if stage is None else (study.checked_stage(stage).name,)
+    names = profile.stages if stage is None else (study.checked_stage(stage, profile).name,)
     places = [place for name in names for place in sorted((source / name).glob("seed-*"))]
     if not places:
         raise FileNotFoundError(f"No published stage of {profile.name} below {source}.")
     seeds = [int(place.name.removeprefix("seed-")) for place in places]
     jobs.prepare(profile, study.planned(profile, range(max(seeds) + 1)))
     for place, seed in zip(places, seeds, strict=True):
-        run = study.Run(profile=profile, stage=study.STAGES[place.parent.name], seed=seed, overrides={})
+        run = study.Run(profile=profile, stage=study.stages_of(profile)[place.parent.name], seed=seed, overrides={})
         print(f"{run.name}, seed {seed}: {_restore_run(run, place)}")
 
 
 def _restore_run(run: Run, place: Path) -> str:
-    if _evaluation_key(place) != run.evaluation_key:
-        return f"stale: published with other code or settings (key {_evaluation_key(place)}, now {run.evaluation_key})"
-    if _evaluation_key(run.folder) == run.evaluation_key and not jobs.stale(run, "evaluate"):
+    measured = study.evaluations(run)
+    for one in measured:
+        key = _evaluation_key(study.published(one))
+        if key != one.evaluation_key:
+            return f"stale: published with other code or settings (key {key}, now {one.evaluation_key})"
+    if _whole(run) and not any(jobs.stale(one, "evaluate") for one in measured):
         return "already there"
-    for name in (*STAGE_FILES, "run.json"):
-        with files.whole_file(run.folder / name) as temporary:
-            shutil.copyfile(place / name, temporary)
+    wanted = [place / name for name in RUN_FILES]
+    wanted += [study.published(one) / name for one in measured for name in MEASURED_FILES]
+    for path in wanted:
+        with files.whole_file(run.folder / path.relative_to(place)) as temporary:
+            shutil.copyfile(path, temporary)
     return "restored"
 
 
@@ -249,9 +297,12 @@ def index() -> str:
     for folder in sorted(path.parent for path in study.results().glob("*/profile.json")):
         facts = files.read_json(folder / "profile.json")
         parts.append(f"## {facts['profile']}\n\n{facts['idea']}\n")
-        parts.append(f"```\n{ladder_table(folder / 'tables/metrics.csv')}\n```\n")
         parts.append(_duration(facts.get("took", {})))
-        parts.append(_verdict_lines(folder / "tables/differences.csv"))
+        for tables in sorted(path.parent for path in (folder / "tables").rglob("metrics.csv")):
+            parts.append(f"### {tables.name}\n" if tables.name != "tables" else "")
+            parts.append(f"```\n{ladder_table(tables / 'metrics.csv')}\n```\n")
+            parts.append(_verdict_lines(tables / "differences.csv"))
+        parts.append(facts.get("caveat", "") + "\n")
         parts.append(_links(folder))
     return "\n".join(parts)
 
@@ -278,8 +329,11 @@ def _points(row: dict[str, str]) -> str:
 
 def _links(folder: Path) -> str:
     base = folder.name
-    lines = ["Open first: " + f"[the comparison]({base}/notebooks/compare.ipynb). Then:\n"]
+    first = sorted(path.name for path in (folder / "notebooks").glob("compare*.ipynb"))
+    found = ", ".join(f"[{name.removesuffix('.ipynb')}]({base}/notebooks/{name})" for name in first)
+    lines = [f"Open first: {found}. Then:\n"]
     for path in sorted((folder / "notebooks").glob("*.ipynb")):
         lines.append(f"* [{path.stem}]({base}/notebooks/{path.name})")
-    lines += [f"* [{path.name}]({base}/tables/{path.name})" for path in sorted((folder / "tables").glob("*.csv"))]
+    tables = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.csv"))
+    lines += [f"* [{name.removeprefix('tables/')}]({base}/{name})" for name in tables]
     return "\n".join(lines) + "\n"

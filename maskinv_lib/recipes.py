@@ -4,9 +4,11 @@ import ast
 import dataclasses
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from maskinv_lib import checks
+from maskinv_lib import checks, files
 
+OPTIMIZERS = ("sgd", "adamw")
 POLICIES = ("one-cycle", "steps")
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -21,7 +23,10 @@ class Term:
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """Where a student starts when not from random weights: another stage's backbone at a share of its schedule."""
+    """Where a student starts when not from random weights: another stage's backbone at a share of its schedule.
+
+    at: 1.0 is the finished network, any other share one of that stage's milestones.
+    """
 
     stage: str
     at: float
@@ -35,6 +40,7 @@ class Stage:
     mask_probability: share of the student's faces that get a mask. teacher: the stage whose templates are targets.
     start: None means random weights. share: part of the profile's budget that this stage itself spends.
     milestones: shares of the schedule at which the backbone is kept for other stages to start from.
+    imported: nothing is trained, the network is the profile's published teacher.
     """
 
     name: str
@@ -46,19 +52,22 @@ class Stage:
     start: Start | None = None
     share: float = 1.0
     milestones: tuple[float, ...] = ()
+    imported: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
     """How long and how fast a student learns: SGD with momentum, as published, at the scale of a profile.
 
-    budget: faces that pass forward through the student. policy: "one-cycle" (linear warm-up, then a cosine to zero)
+    budget: faces that pass forward through the student. optimizer: "sgd", or "adamw", whose momentum is its own and
+    whose weight decay is decoupled. policy: "one-cycle" (linear warm-up, then a cosine to zero)
     or "steps" (x 0.1 after 7, 13, 19 and 24 of 26 equal parts). warm_up: share of the schedule. clip: largest
     gradient norm of the backbone. head_warm_up: whether the head warms up with the backbone or starts at the peak.
     """
 
     budget: int
     batch: int = 64
+    optimizer: str = "sgd"
     learning_rate: float = 0.05
     policy: str = "one-cycle"
     warm_up: float = 0.15
@@ -92,6 +101,73 @@ class RenderedFaces:
         first = {"train": 0, "validation": 1_000_000, "test": 2_000_000}[checks.choose("split", name, counts)]
         return range(first, first + counts[name]), getattr(self, f"{name}_views")
 
+    def config(self, *splits: str) -> dict:
+        """Return what decides the faces of the splits, as JSON-serialisable data."""
+        sizes = {name: getattr(self, name) for split in splits for name in (split, f"{split}_views")}
+        return {"seed": self.seed, "rendering": self.rendering, **sizes}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealFaces:
+    """Real people: a RecordIO training set, people held back from it for every choice, and the published teacher.
+
+    root: folder of real data, None where there is none. training, teacher: paths below it. without: original labels
+    to leave out of training and validation. validation: how many people are held back, drawn by ``seed``.
+    """
+
+    root: Path | None
+    training: str
+    teacher: str
+    without: tuple[int, ...] = ()
+    validation: int = 34
+    seed: int = 2021
+
+    def path(self, name: str) -> Path:
+        """Return the path of a file or folder of the data; one that is not there raises FileNotFoundError."""
+        if self.root is None:
+            raise FileNotFoundError(f"{name} is real data. Set MASKINV_DATA to the folder that holds it.")
+        if not (self.root / name).exists():
+            remedy = "Put it there, or name another one in maskinv.toml in that folder"
+            raise FileNotFoundError(f"There is no {name} in the data folder {self.root}. {remedy}.")
+        return self.root / name
+
+    def config(self, *splits: str) -> dict:
+        """Return what decides training and validation faces and the teacher: hashes of the files, not their places."""
+        known = {"without": list(self.without), "validation": self.validation, "seed": self.seed}
+        sources = {name: fingerprint(self.root, getattr(self, name)) for name in ("training", "teacher")}
+        return {**known, **sources}
+
+
+def fingerprint(root: Path | None, name: str) -> str:
+    """Return a text that stands for a file or folder of the data, "missing" where it is not there.
+
+    A file up to 256 MiB is read whole; of a larger one and of a folder's pictures the names and sizes count.
+    """
+    path = root / name if root else None
+    if path is None or not path.exists():
+        return "missing"
+    if path.is_file() and path.stat().st_size <= 2**28:
+        return files.file_hash(path)
+    found = [path] if path.is_file() else sorted(part for part in path.rglob("*") if part.is_file())
+    parts = [[part.relative_to(path.parent).as_posix(), part.stat().st_size] for part in found]
+    texts = [files.file_hash(part) for part in found if part.suffix in (".csv", ".txt", ".idx")]
+    return files.content_hash([parts, texts])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """A verification benchmark of a profile. path: file or folder of the real data, "" for rendered people.
+
+    protocol: which pairs of a set of real masks, "all-pairs" or "official".
+    """
+
+    name: str
+    path: str = ""
+    protocol: str = "all-pairs"
+
+
+RENDERED_TEST = Benchmark(name="rendered-test")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
@@ -99,11 +175,14 @@ class Profile:
 
     precision: of the student's forward pass; auto is bf16 where the device computes in it, else fp32.
     threads, gpus: what each training and evaluation takes; a result must not depend on who runs it.
+    ladder: "rendered" or "real", the definitions of its stages. absent: benchmarks that it knows but whose files are
+    not at hand. learning_rates: of single stages, chosen on validation people among trial_rates. stands_for: stage of
+    a claim -> the stage that takes its place here.
     """
 
     name: str
     idea: str
-    faces: RenderedFaces
+    faces: RenderedFaces | RealFaces
     network: str
     embedding_size: int
     schedule: Schedule
@@ -114,6 +193,12 @@ class Profile:
     gpus: int = 0
     resamples: int = 2000
     precision: str = "auto"
+    ladder: str = "rendered"
+    benchmarks: tuple[Benchmark, ...] = (RENDERED_TEST,)
+    absent: tuple[str, ...] = ()
+    learning_rates: dict = field(default_factory=dict)
+    trial_rates: tuple[float, ...] = ()
+    stands_for: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,13 +228,17 @@ def plan(stage: Stage, profile: Profile) -> Plan:
         for term in stage.objectives
     ]
     budget = round(profile.schedule.budget * stage.share)
+    rate = profile.learning_rates.get(stage.name, profile.schedule.learning_rate)
+    schedule = dataclasses.replace(
+        profile.schedule, budget=budget, learning_rate=rate, head_warm_up=stage.start is None
+    )
     return Plan(
         network=profile.network,
         embedding_size=profile.embedding_size,
         objectives=tuple(terms),
         mask_probability=stage.mask_probability,
         mask_kinds="seen",
-        schedule=dataclasses.replace(profile.schedule, budget=budget, head_warm_up=stage.start is None),
+        schedule=schedule,
         milestones=stage.milestones,
         precision=profile.precision,
     )
@@ -158,6 +247,7 @@ def plan(stage: Stage, profile: Profile) -> Plan:
 def check(plan: Plan) -> Plan:
     """Return ``plan`` if it can be trained; else raise ValueError naming the value that is in the way."""
     checks.choose("policy", plan.schedule.policy, POLICIES)
+    checks.choose("optimizer", plan.schedule.optimizer, OPTIMIZERS)
     checks.choose("precision", plan.precision, PRECISIONS)
     if plan.schedule.steps < 1:
         raise ValueError(f"budget {plan.schedule.budget} is less than one batch of {plan.schedule.batch} faces.")

@@ -91,11 +91,11 @@ def write_evaluation(found: Evaluated, benchmark: str) -> None:
             }
         )
         rates |= {f"{condition}/{kinds}/{n}": values for n, values in evaluation.resamples.items() if n in RATES}
-    with files.whole_file(found.run.folder / "resamples.npz") as temporary:
+    with files.whole_file(found.run.measured / "resamples.npz") as temporary:
         np.savez_compressed(temporary, **packed(rates))
     head = {"key": found.run.evaluation_key, "benchmark": benchmark}
     text = json.dumps({**head, "conditions": records}, allow_nan=False, separators=(",", ":"))
-    files.write_text(found.run.folder / "metrics.json", text.replace('{"condition"', '\n{"condition"') + "\n")
+    files.write_text(found.run.measured / "metrics.json", text.replace('{"condition"', '\n{"condition"') + "\n")
 
 
 def _without_empty(metric: Metric) -> dict:
@@ -108,10 +108,11 @@ def read_evaluation(run: Run, folder: Path | None = None) -> Evaluated:
     An unreadable file, or in the run's own folder one made by other code or settings, raises an error that names the
     remedy; from elsewhere such numbers are read and ``source`` says so.
     """
-    own, folder = folder is None, folder or run.folder
+    own, folder = folder is None, folder or run.measured
+    whole = folder if run.measured == run.folder else folder.parent
     command = run.command.replace("02-train", "03-evaluate")
     try:
-        record, facts = (files.read_json(folder / f"{name}.json") for name in ("metrics", "run"))
+        record, facts = files.read_json(folder / "metrics.json"), files.read_json(whole / "run.json")
         with np.load(folder / "resamples.npz") as arrays:
             resamples = unpacked({name: arrays[name] for name in arrays.files})
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

@@ -14,6 +14,9 @@ from maskinv_lib.files import only_process, write_text
 from maskinv_lib.progress import Progress, event, ladder_table
 from maskinv_lib.recipes import Profile
 
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_ARENA_MAX": "1"}
+"""Settings of glibc that use a batch's buffers again; fresh pages for each batch cost up to half the time."""
+
 
 class StudyLock:
     """The lock of a profile's folder: held by the one workflow that runs in it, freed when that process dies."""
@@ -31,7 +34,8 @@ def job_name(notebook: Path, parameters: dict) -> str:
     """Return a notebook's job in words: ``train maskinv-lg, seed 0``."""
     words = {"01": "show faces and masks", "02": "train", "03": "evaluate", "04": "compare the ladder"}
     verb = words.get(notebook.name[:2], notebook.stem)
-    return f"{verb} {parameters['stage']}, seed {parameters['seed']}" if "stage" in parameters else verb
+    where = f" on {parameters['benchmark']}" if "benchmark" in parameters else ""
+    return f"{verb} {parameters['stage']}, seed {parameters['seed']}{where}" if "stage" in parameters else verb + where
 
 
 def run_notebook(notebook: Path, output: Path, parameters: dict, *, failed: Path, threads: int = 1) -> None:
@@ -101,9 +105,30 @@ def run_study(profile: Profile, seeds: range, cores: int | None = None) -> int:
         return _run_study(profile, seeds, cores, folder)
 
 
+def run_choose(profile: Profile, cores: int | None = None) -> int:
+    """Try the settings of a profile on its validation people through Snakemake, and write down the best ones."""
+    if not study.trials(profile):
+        raise ValueError(f"Profile {profile.name} chooses nothing: its settings are given.")
+    folder, log = study.runs() / profile.name, study.runs() / profile.name / "logs/choose.log"
+    jobs.prepare(profile, study.planned(profile, range(1)))
+    target = study.choices_file(profile.name)
+    with _workflow(profile, range(1), cores or len(os.sched_getaffinity(0)), log, str(target)) as process:
+        code = process.wait()
+    if code:
+        print("".join(log.read_text().splitlines(keepends=True)[-12:]), file=sys.stderr)
+        print(f"The workflow's log: {log}. Trials' logs: {folder}/seed-{study.TRIAL_SEED}", file=sys.stderr)
+        return code
+    print(target.read_text(encoding="utf-8") + f"Written to {target}. Commit it before any test set is opened.")
+    return 0
+
+
 def _run_study(profile: Profile, seeds: range, cores: int | None, folder: Path) -> int:
     with only_process(folder / "keys" / "lock", f"The study in {folder}"):
         pass  # a workflow that was started by other means holds this one: refuse before anything is touched
+    if study.trials(profile) and not study.choices_file(profile.name).exists():
+        raise FileNotFoundError(
+            f"The settings of {profile.name} were not chosen. Choose them first: make choose PROFILE={profile.name}"
+        )
     planned, started = study.planned(profile, seeds), time.time()
     jobs.prepare(profile, planned)
     count = cores or len(os.sched_getaffinity(0))
@@ -119,18 +144,25 @@ def _run_study(profile: Profile, seeds: range, cores: int | None, folder: Path) 
             progress.report()
             time.sleep(0.5)
         progress.report()
-    return _conclude(process.returncode, folder, progress, time.time() - started)
+    return _conclude(process.returncode, profile, progress, time.time() - started)
 
 
 @contextlib.contextmanager
-def _workflow(profile: Profile, seeds: range, cores: int, log: Path) -> Iterator[subprocess.Popen]:
+def _workflow(profile: Profile, seeds: range, cores: int, log: Path, target: str = "") -> Iterator[subprocess.Popen]:
     root = study.root()
     command = [sys.executable, "-m", "snakemake", "--snakefile", root / "workflow/Snakefile", "--directory", root]
     command += ["--workflow-profile", root / "workflow/profiles/default", "--cores", cores, "--nocolor"]
     command += ["--config", f"profile={profile.name}", f"seeds={len(seeds)}"]
+    command += ["--", target] if target else []
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as file:
-        process = subprocess.Popen([str(part) for part in command], stdout=file, stderr=subprocess.STDOUT, cwd=root)
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            cwd=root,
+            env={**os.environ, **ALLOCATOR},
+        )
         try:
             yield process
         except BaseException:
@@ -139,7 +171,8 @@ def _workflow(profile: Profile, seeds: range, cores: int, log: Path) -> Iterator
             raise
 
 
-def _conclude(code: int, folder: Path, progress: Progress, seconds: float) -> int:
+def _conclude(code: int, profile: Profile, progress: Progress, seconds: float) -> int:
+    folder = study.runs() / profile.name
     log = folder / "logs/snakemake.log"
     if code:
         for job, where in progress.failed.items():
@@ -152,6 +185,8 @@ def _conclude(code: int, folder: Path, progress: Progress, seconds: float) -> in
         print(f"Done in {seconds / 60:.1f} min.")
     else:
         print("Nothing to do: every result is up to date.")
-    print(ladder_table(folder / "tables/metrics.csv"))
-    print(f"Open first: {folder / 'compare.ipynb'}")
+    for benchmark in profile.benchmarks:
+        print(f"\n{benchmark.name}" if len(profile.benchmarks) > 1 else "", end="\n" * (len(profile.benchmarks) > 1))
+        print(ladder_table(jobs.tables(profile, benchmark) / "metrics.csv"))
+    print(f"Open first: {jobs.compared(profile, profile.benchmarks[0]) / 'compare.ipynb'}")
     return 0

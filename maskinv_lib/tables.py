@@ -8,7 +8,7 @@ from pandas.io.formats.style import Styler
 from maskinv_lib import pipeline
 from maskinv_lib.metrics import NOT_MEASURABLE, RATES, Metric
 from maskinv_lib.pipeline import Trained
-from maskinv_lib.recipes import Profile
+from maskinv_lib.recipes import Profile, RealFaces
 from maskinv_lib.records import Evaluated
 from maskinv_lib.study import Run
 from maskinv_lib.verdicts import CLAIMS, Claim, Difference, claim_verdicts
@@ -29,8 +29,12 @@ def title(condition: str, kinds: str) -> str:
 
 def splits(profile: Profile) -> Styler:
     """Return how many people, views and faces each set of a profile has."""
-    rows = [(name, *profile.faces.split(name)) for name in ("train", "validation", "test")]
-    cells = [(name, len(people), views, f"{len(people) * views:,}") for name, people, views in rows]
+    if isinstance(profile.faces, RealFaces):
+        found = {name: pipeline.faces_of(profile, name) for name in ("train", "validation")}
+        cells = [(name, of.identities, f"{len(of) / of.identities:.1f}", f"{len(of):,}") for name, of in found.items()]
+    else:
+        rows = [(name, *profile.faces.split(name)) for name in ("train", "validation", "test")]
+        cells = [(name, len(people), views, f"{len(people) * views:,}") for name, people, views in rows]
     return table(pd.DataFrame(cells, columns=["set", "people", "views each", "faces"])).hide(axis="index")
 
 
@@ -42,19 +46,35 @@ def recipe(run: Run) -> Styler:
         for term in plan.objectives
     ]
     rows += [("faces with a mask", f"{plan.mask_probability:.0%}, {plan.mask_kinds} kinds")]
-    start = run.stage.start
-    rows += [("starts from", f"{start.stage} at {start.at:.0%} of its schedule" if start else "random weights")]
+    if run.stage.imported:
+        return _plain([("network", f"{plan.network}, {plan.embedding_size}-D"), ("trained here", "nothing")])
+    rows += [("starts from", _start(run))]
     rows += [("teacher", run.stage.teacher or "none")]
     rows += [("network", f"{plan.network}, {plan.embedding_size}-D")]
     schedule = plan.schedule
     rows += [("budget", f"{schedule.budget:,} faces in {schedule.steps:,} steps of {schedule.batch}")]
     rows += [("learning rate", f"{schedule.learning_rate:g}, {schedule.policy}, warm-up {schedule.warm_up:.0%}")]
-    rows += [("momentum, weight decay, clip", f"{schedule.momentum:g}, {schedule.weight_decay:g}, {schedule.clip:g}")]
-    faces = run.profile.faces
-    rows += [("training faces", f"{faces.train:,} people, {faces.train_views} views each, set {faces.seed}")]
+    momentum = f"momentum {schedule.momentum:g}, " if schedule.optimizer == "sgd" else ""
+    settings = f"{momentum}weight decay {schedule.weight_decay:g}, clip {schedule.clip:g}"
+    rows += [("optimiser", f"{schedule.optimizer}, {settings}")]
+    rows += [("training faces", _training_faces(run.profile))]
     rows += [("seed", f"{run.seed}: first weights {run.weights_seed}, draws {run.draws_seed}")]
     rows += [("precision", plan.precision)]
     return _plain(rows)
+
+
+def _start(run: Run) -> str:
+    start = run.stage.start
+    if start is None:
+        return "random weights"
+    return f"{start.stage}" if start.at == 1 else f"{start.stage} at {start.at:.0%} of its schedule"
+
+
+def _training_faces(profile: Profile) -> str:
+    faces = profile.faces
+    if isinstance(faces, RealFaces):
+        return f"{faces.training} without {faces.validation} validation people and {len(faces.without)} others"
+    return f"{faces.train:,} people, {faces.train_views} views each, set {faces.seed}"
 
 
 def cost(trained: Trained) -> Styler:
@@ -142,7 +162,7 @@ def thresholds(evaluated: Evaluated, names: Sequence[str] = ("eer", "fmr100", "f
         counts = f"{found[0].genuine:,} genuine, {found[0].impostor:,} impostor"
         cells.append([title(condition, kinds), *texts, counts])
     columns = ["fixed on pairs of", *(HEADINGS[name].removesuffix(" %") for name in names), "comparisons"]
-    caption = f"Thresholds of {evaluated.run.name}, seed {evaluated.run.seed}, on {pipeline.BENCHMARK}"
+    caption = f"Thresholds of {evaluated.run.name}, seed {evaluated.run.seed}, on {evaluated.run.measured_on.name}"
     return table(pd.DataFrame(cells, columns=columns), caption).hide(axis="index")
 
 
@@ -175,8 +195,8 @@ def contrasts(
     return table(pd.DataFrame(cells, columns=columns), caption).hide(axis="index")
 
 
-def verdicts(deciding: Iterable[Difference]) -> Styler:
+def verdicts(deciding: Iterable[Difference], claims: Sequence[Claim] = CLAIMS) -> Styler:
     """Return one row per claim: its number, sentence and verdict."""
-    words = claim_verdicts(list(deciding))
-    rows = [(claim.number, claim.sentence, words[claim.number]) for claim in CLAIMS]
+    words = claim_verdicts(list(deciding), claims)
+    rows = [(claim.number, claim.sentence, words[claim.number]) for claim in claims]
     return table(pd.DataFrame(rows, columns=["claim", "in words", "verdict"])).hide(axis="index")

@@ -152,12 +152,16 @@ class Training:
 
     def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
         schedule = self.plan.schedule
-        settings = {"lr": 0.0, "momentum": schedule.momentum, "weight_decay": schedule.weight_decay}
+        common = {"lr": 0.0, "weight_decay": schedule.weight_decay}
         groups = {
             "backbone optimizer": [p for p in self.network.parameters() if p.requires_grad],
             "head optimizer": [p for p in self.objectives.parameters() if p.requires_grad],
         }
-        return {name: torch.optim.SGD(group, **settings) for name, group in groups.items() if group}
+        make = {
+            "sgd": lambda group: torch.optim.SGD(group, momentum=schedule.momentum, **common),
+            "adamw": lambda group: torch.optim.AdamW(group, **common),
+        }[schedule.optimizer]
+        return {name: make(group) for name, group in groups.items() if group}
 
     @property
     def parts(self) -> dict[str, nn.Module]:

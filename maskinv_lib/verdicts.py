@@ -93,6 +93,38 @@ CLAIMS = (
 )
 """The six claims, in order. ``fmr100`` is the FNMR at FMR 1 %; 0.01 is one point."""
 
+CONTROL = "finetune-clean"
+"""The stage that tells fine-tuning from masks, where students start from a published network."""
+
+
+def claims_of(stages: Sequence[str], stands_for: Mapping[str, str], masks: str = "unseen") -> tuple[Claim, ...]:
+    """Return the claims in the words of a profile: its stages, and what its masks are called ("unseen" or "real").
+
+    stands_for: a claim's stage -> the stage that takes its place. Contrasts that become one are named once. Where
+    there is a control for fine-tuning, claim 2 is shown against it too, in a second line that does not decide.
+    """
+
+    def told(contrast: Contrast) -> Contrast:
+        both = {"stage": contrast.stage, "against": contrast.against}
+        names = {side: stands_for.get(name, name) for side, name in both.items()}
+        cases = tuple((condition, kinds if kinds == "none" else masks) for condition, kinds in contrast.cases)
+        return replace(contrast, cases=cases, **names)
+
+    found = []
+    for claim in CLAIMS:
+        contrasts = tuple(dict.fromkeys(told(contrast) for contrast in claim.contrasts))
+        if claim.number == 2 and CONTROL in stages:
+            contrasts += (replace(contrasts[0], against=CONTROL),)
+        found.append(replace(claim, contrasts=contrasts))
+    return tuple(found)
+
+
+def main_cases(found: Sequence[Case]) -> list[Case]:
+    """Return the unmasked case and the two masked ones that decide: real masks, or drawn ones of unseen kinds."""
+    masks = "real" if (MIXED[0], "real") in found else "unseen"
+    return [CLEAN, (MIXED[0], masks), (MASKED[0], masks)]
+
+
 Evaluations = Mapping[tuple[str, int], Mapping[Case, Evaluation]]
 """(stage, seed) -> (condition, mask kinds) -> evaluation, all with the same weights."""
 

@@ -290,7 +290,7 @@ def test_one_stage_is_restored_alone(only_results, profile, capsys):
 
 def test_a_stale_stage_is_not_restored_and_said_to_be_stale(only_results, profile, monkeypatch, capsys):
     key = tiny.run_of("kd-only").evaluation_key
-    monkeypatch.setattr(study, "EVALUATION_CODE", ("metrics",))
+    monkeypatch.setitem(study.EVALUATION_CODE, "rendered", ("metrics",))
     publishing.restore(profile, "kd-only")
     out = capsys.readouterr().out
     assert f"kd-only, seed 0: stale: published with other code or settings (key {key}, now " in out

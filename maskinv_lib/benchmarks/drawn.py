@@ -63,6 +63,19 @@ class DrawnPairs:
         """Number of people, or of connected components where the set does not say who is who."""
         return self.faces.identities
 
+    @property
+    def in_words(self) -> str:
+        """What is compared with what, for a reader."""
+        genuine = int((self.faces.identity[self.index[::2]] == self.faces.identity[self.index[1::2]]).sum())
+        pairs = len(self.index) // 2
+        return (
+            f"{self.name}: {pairs:,} published pairs, {genuine:,} *genuine* and {pairs - genuine:,} *impostor*, in"
+            f" {FOLDS} folds, of {len(self.faces):,} distinct pictures. The same pairs are compared as they are, with a"
+            " mask drawn on exactly one face of each pair (masked-unmasked), on either side, and on both"
+            f" (masked-masked). Resampled: {self.identities:,} connected components of equal pictures and genuine"
+            " pairs, because such a set does not say who is who."
+        )
+
     def templates(self, recogniser: Callable[[Tensor], Tensor]) -> Templates:
         """Return templates: "none" of the distinct pictures [M, D]; of each mask kind by position [2P, D]."""
         parts = [recogniser(images).numpy() for images in self.faces.images.split(CHUNK)]

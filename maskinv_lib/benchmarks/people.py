@@ -145,15 +145,22 @@ class RealBenchmark:
                     ),
                 )
 
+    def only(self, protocol: str, name: str) -> "OneProtocol":
+        """Return one protocol as a benchmark of its own, called ``name``."""
+        if protocol not in self.protocols:
+            raise ValueError(f"{self.name} has no {protocol} pairs. It has: {', '.join(self.protocols)}.")
+        return OneProtocol(name=name, of=self, protocol=protocol)
+
     def confounding(self) -> str:
         """Return in words, for each protocol, how the share of genuine pairs hangs together with the mask state.
 
         Knowing only how many masks a pair shows, the best guess at its label is the commoner label of its condition;
         how much more often that is right than always guessing the commoner label measures the confounding.
         """
-        return "\n".join(self._confounding(protocol) for protocol in self.protocols)
+        return "\n".join(self.confounding_of(protocol) for protocol in self.protocols)
 
-    def _confounding(self, protocol: str) -> str:
+    def confounding_of(self, protocol: str) -> str:
+        """Return ``confounding`` of one protocol."""
         counts = {name: count for name, count in self.counts(protocol).items() if sum(count)}
         total = counts.pop("all")
         shares = ", ".join(
@@ -168,6 +175,44 @@ class RealBenchmark:
             + f". Share of genuine pairs: {shares}. Guessing the label from the mask state alone is right for"
             f" {guess:.1%} of the pairs, without it for {blind:.1%}."
         )
+
+
+REAL = "real"
+"""What ``OneProtocol`` says in the place of mask kinds for pairs with a mask: nobody drew it."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OneProtocol:
+    """One protocol of a set of real masks, with the conditions of every other benchmark."""
+
+    name: str
+    of: RealBenchmark
+    protocol: str
+
+    @property
+    def identities(self) -> int:
+        """Number of people."""
+        return self.of.identities
+
+    @property
+    def in_words(self) -> str:
+        """What is compared with what, for a reader, with the confounding of label and mask state."""
+        masked = int(self.of.masked.sum())
+        return (
+            f"{len(self.of.faces):,} pictures of {self.identities} people, {masked:,} of them in *real* masks. Pairs of"
+            " one person are *genuine*, all others *impostor*; a condition says how many of the two faces wear a mask."
+            f" {self.of.confounding_of(self.protocol)}"
+        )
+
+    def templates(self, recogniser: Callable[[Tensor], Tensor]) -> dict[str, np.ndarray]:
+        """Return the templates, float32 [N, D], under the one name "none": masks are part of the pictures."""
+        return self.of.templates(recogniser)
+
+    def comparisons(self, templates: dict[str, np.ndarray]) -> Iterator[tuple[str, str, Comparisons]]:
+        """Yield (condition, "none" for unmasked pairs and ``REAL`` for others, comparisons) of the protocol."""
+        for condition, protocol, found in self.of.comparisons(templates):
+            if protocol == self.protocol:
+                yield condition, "none" if condition == CONDITIONS[0] else REAL, found
 
 
 def _scores(templates: np.ndarray, pairs: Pairs) -> np.ndarray:

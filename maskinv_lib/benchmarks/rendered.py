@@ -58,6 +58,17 @@ class RenderedBenchmark:
         """Number of people."""
         return len(self.faces) // self.views
 
+    @property
+    def in_words(self) -> str:
+        """What is compared with what, for a reader."""
+        return (
+            f"Half of the {self.views} pictures of each of {self.identities} test people are *references*, the other"
+            " half *probes*. Every reference is compared with every probe: pairs of one person are *genuine*, all"
+            " others *impostor*. The same pairs are compared again with a mask drawn on the probe (masked-unmasked)"
+            " and with masks on both faces (masked-masked). None of these people took part in training or in any"
+            " choice."
+        )
+
     def _sides(self) -> tuple[np.ndarray, np.ndarray]:
         place = np.arange(len(self.faces)) % self.views
         return np.flatnonzero(place < self.views // 2), np.flatnonzero(place >= self.views // 2)

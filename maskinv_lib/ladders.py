@@ -1,0 +1,284 @@
+"""The ladders as data: every stage, and the profiles that scale them. Importable without torch."""
+
+import csv
+import dataclasses
+import os
+import tomllib
+from pathlib import Path
+
+from maskinv_lib import checks, places
+from maskinv_lib.recipes import (
+    PRECISIONS,
+    Benchmark,
+    Profile,
+    RealFaces,
+    RenderedFaces,
+    Schedule,
+    Stage,
+    Start,
+    Term,
+)
+
+ELASTIC = Term(objective="margins.ElasticFaceArc", settings={"deviation": 0.05})
+
+
+def _guided(strength: float) -> Term:
+    return Term(objective="template_kd.TemplateKD", settings={"lambda_": strength})
+
+
+BASELINE = "elasticface-arc"
+
+LADDER = (
+    Stage(
+        name=BASELINE,
+        title="ElasticFace-Arc",
+        idea="The baseline and every student's teacher: a margin loss on clean faces.",
+        objectives=(ELASTIC,),
+    ),
+    Stage(
+        name="elasticface-arc-aug",
+        title="ElasticFace-Arc-Aug",
+        idea="The same loss, but half of the faces wear a drawn mask.",
+        objectives=(ELASTIC,),
+        mask_probability=0.5,
+    ),
+    Stage(
+        name="kd-only",
+        title="KD only",
+        idea="No margin loss: the student only imitates the teacher's template of the clean face.",
+        objectives=(_guided(3000.0),),
+        mask_probability=0.5,
+        teacher=BASELINE,
+    ),
+    Stage(
+        name="maskinv-lg",
+        title="MaskInv-LG",
+        idea="Margin loss and template distillation with low guidance, lambda 100, from random weights.",
+        objectives=(ELASTIC, _guided(100.0)),
+        mask_probability=0.5,
+        teacher=BASELINE,
+        milestones=(20 / 26,),
+    ),
+    Stage(
+        name="maskinv-lambda3000",
+        title="MaskInv, lambda 3000",
+        idea="High guidance, lambda 3000, from random weights: tells guidance from the start that HG also changes.",
+        objectives=(ELASTIC, _guided(3000.0)),
+        mask_probability=0.5,
+        teacher=BASELINE,
+    ),
+    Stage(
+        name="maskinv-hg",
+        title="MaskInv-HG",
+        idea="High guidance, lambda 3000, from MaskInv-LG's backbone at 20/26 of its schedule, with a fresh head.",
+        objectives=(ELASTIC, _guided(3000.0)),
+        mask_probability=0.5,
+        teacher=BASELINE,
+        start=Start(stage="maskinv-lg", at=20 / 26),
+        share=6 / 26,
+    ),
+)
+"""The six rungs of the published step-wise ablation, with the crossed rung that it lacks (Huber et al., FG 2021)."""
+
+STAGES = {stage.name: stage for stage in LADDER}
+
+TEACHER = "teacher"
+
+
+def _from_teacher(name: str, **changes: object) -> Stage:
+    """Return a rung of the ladder whose student starts from the published teacher, at the whole budget."""
+    teacher = TEACHER if STAGES[name].teacher else None
+    start = Start(stage=TEACHER, at=1.0)
+    return dataclasses.replace(STAGES[name], start=start, teacher=teacher, share=1.0, milestones=(), **changes)
+
+
+REAL_LADDER = (
+    Stage(
+        name=TEACHER,
+        title="Teacher",
+        idea="The published network as it is: the baseline, every student's teacher and where each of them starts.",
+        objectives=(),
+        imported=True,
+    ),
+    Stage(
+        name="finetune-clean",
+        title="Fine-tuned, clean",
+        idea="The control: the margin loss on clean faces, which tells fine-tuning from masks.",
+        objectives=(ELASTIC,),
+        start=Start(stage=TEACHER, at=1.0),
+    ),
+    _from_teacher("elasticface-arc-aug", idea="The margin loss, but half of the faces wear a drawn mask."),
+    _from_teacher("kd-only"),
+    _from_teacher("maskinv-lg", idea="Margin loss and template distillation with low guidance, lambda 100."),
+    _from_teacher(
+        "maskinv-hg",
+        idea="High guidance, lambda 3000. It starts from the teacher as all do: it differs from LG in lambda alone.",
+    ),
+)
+"""The ladder for few real people: every student starts from the teacher, because some hundred identities cannot
+train a network from random weights. So MaskInv-HG and the rung with lambda 3000 are one here."""
+
+LADDERS = {"rendered": STAGES, "real": {stage.name: stage for stage in REAL_LADDER}}
+
+
+def stages_of(profile: Profile) -> dict[str, Stage]:
+    """Return every stage that a profile can run, by name."""
+    return LADDERS[profile.ladder]
+
+
+RENDERING = {"pose": 1.4, "light": 1.4, "expression": 1.4, "hair": 1.4, "degradation": 1.4, "jitter": 1.4}
+"""How hard the rendered faces are. Chosen on validation people with the baseline alone, before any student."""
+
+
+def _smoke() -> Profile:
+    return Profile(
+        name="smoke",
+        idea="Two rungs in about a minute: shows that everything runs, says nothing about the method.",
+        faces=RenderedFaces(
+            train=24, train_views=8, validation=20, validation_views=4, test=24, test_views=8, rendering=RENDERING
+        ),
+        network="compact",
+        embedding_size=64,
+        schedule=Schedule(budget=1920, batch=32),
+        stages=(BASELINE, "elasticface-arc-aug"),
+        head={"margin": 0.3, "scale": 32.0},
+    )
+
+
+def _laptop() -> Profile:
+    return Profile(
+        name="laptop",
+        idea="The whole ladder on rendered faces, sized for two CPU cores and a quarter of an hour a seed.",
+        faces=RenderedFaces(rendering=RENDERING),
+        network="compact",
+        embedding_size=128,
+        schedule=Schedule(budget=19_200),
+        stages=tuple(STAGES),
+        head={"margin": 0.3, "scale": 32.0},
+    )
+
+
+def _gpu() -> Profile:
+    return Profile(
+        name="gpu",
+        idea="The ladder on rendered faces at the scale of one GPU.",
+        faces=RenderedFaces(train=4000, train_views=24, validation=200, test=600, rendering=RENDERING),
+        network="iresnet18",
+        embedding_size=512,
+        schedule=Schedule(budget=1_536_000, batch=256, learning_rate=0.1),
+        stages=tuple(STAGES),
+        head={"margin": 0.5, "scale": 64.0},
+        seeds=3,
+        threads=4,
+        gpus=1,
+    )
+
+
+BENCHMARKS = (
+    Benchmark(name="mfr2", path="faces/mfr2"),
+    Benchmark(name="mfr2-official", path="faces/mfr2", protocol="official"),
+    Benchmark(name="rmfrd", path="faces/rmfrd"),
+    Benchmark(name="lfw", path="faces/lfw.bin"),
+    Benchmark(name="cfp-fp", path="faces/cfp_fp.bin"),
+    Benchmark(name="agedb-30", path="faces/agedb_30.bin"),
+    Benchmark(name="calfw", path="faces/calfw.bin"),
+    Benchmark(name="cplfw", path="faces/cplfw.bin"),
+)
+"""Real masks on MFR2 and RMFRD; drawn ones on the five sets of InsightFace packages that the paper uses."""
+
+LOOKALIKES = (13, 46, 66, 169, 234, 238)
+"""Labels of the default training set whose people look like people of CFP-FP."""
+
+
+def _real() -> Profile:
+    root = places.data()
+    told = _told(root / "maskinv.toml") if root else {}
+    names = {field.name for field in dataclasses.fields(RealFaces)} - {"root"}
+    faces = {"training": "faces/celeba_subset", "teacher": "models/mobilefacenet_y1.safetensors", "without": LOOKALIKES}
+    faces |= {name: tuple(value) if name == "without" else value for name, value in told.items() if name in names}
+    known = tuple(Benchmark(**one) for one in told["benchmarks"]) if "benchmarks" in told else BENCHMARKS
+    there = tuple(one for one in known if root is None or (root / one.path).exists())
+    if not there:
+        looked = ", ".join(one.path for one in known)
+        raise FileNotFoundError(f"No benchmark in the data folder {root}. Put one of these there: {looked}.")
+    return Profile(
+        name="real",
+        idea="Real people in real and in drawn masks: students of a published network, fine-tuned on few identities.",
+        faces=RealFaces(root=root, **faces),
+        network=told.get("network", "mobilefacenet"),
+        embedding_size=told.get("embedding_size", 128),
+        schedule=Schedule(budget=12_800, optimizer="adamw", learning_rate=1e-3, weight_decay=0.01),
+        stages=tuple(stage.name for stage in REAL_LADDER),
+        head={"margin": 0.3, "scale": 32.0},
+        ladder="real",
+        benchmarks=there,
+        absent=tuple(one.name for one in known if one not in there),
+        learning_rates=chosen_rates("real"),
+        trial_rates=(5e-4, 1e-3, 2e-3),
+        stands_for={BASELINE: TEACHER, "maskinv-lambda3000": "maskinv-hg"},
+    )
+
+
+TOLD = ("training", "teacher", "without", "validation", "seed", "network", "embedding_size", "benchmarks")
+"""What ``maskinv.toml`` in the data folder may say."""
+
+
+def _told(path: Path) -> dict:
+    """Return what a data folder says of itself; an unknown name in its file raises ValueError."""
+    if not path.exists():
+        return {}
+    try:
+        told = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path} is not valid TOML: {error}. Mend that line.") from None
+    for name in told:
+        checks.choose(f"name in {path}", name, TOLD)
+    return told
+
+
+def choices_file(profile: str) -> Path:
+    """Return the file that holds the settings tried on validation people, and which of them were chosen."""
+    return places.root() / "workflow" / "choices" / f"{profile}.csv"
+
+
+def chosen_rates(profile: str) -> dict[str, float]:
+    """Return stage -> the learning rate that was chosen for it; empty before any choice."""
+    path = choices_file(profile)
+    if not path.exists():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        return {row["stage"]: float(row["learning_rate"]) for row in csv.DictReader(file) if row["chosen"] == "yes"}
+
+
+PROFILES = {"smoke": _smoke, "laptop": _laptop, "gpu": _gpu, "real": _real}
+
+
+def get_profile(name: object) -> Profile:
+    """Return the profile called ``name``; an unknown one raises ValueError with the nearest known name.
+
+    The setting MASKINV_PRECISION (auto, fp32 or bf16) replaces the profile's precision.
+    """
+    found = PROFILES[checks.choose("profile", name, PROFILES)]()
+    precision = os.environ.get("MASKINV_PRECISION") or found.precision
+    return dataclasses.replace(found, precision=checks.choose("MASKINV_PRECISION", precision, PRECISIONS))
+
+
+def seed_range(of: Profile, count: object = None) -> range:
+    """Return the seeds of a study: 0, 1, ... as many as ``count`` says, or as the profile does."""
+    return range(of.seeds if count is None else checks.whole_number("seeds", count, minimum=1))
+
+
+def caveat(profile: Profile) -> str:
+    """Return in words what a profile's results cannot say."""
+    if profile.ladder == "rendered":
+        return (
+            "These are rendered people and drawn masks: the study shows what the method does under conditions that are"
+            " fully known, not how well it works on photographs."
+        )
+    absent = f" Not at hand when this ran: {', '.join(profile.absent)}." if profile.absent else ""
+    return (
+        "Every student starts from one published network, and every interval is conditional on it. That teacher was"
+        " trained by others, probably on many of these people too: on the people of the training, the validation *and*"
+        " the test sets. Only the students' own training identities are kept apart from the test sets. MaskInv-LG and"
+        f" MaskInv-HG differ in lambda alone here.{absent}"
+    )

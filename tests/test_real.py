@@ -1,0 +1,217 @@
+"""The ladder on real faces, end to end on small files that the tests write: a record file, a teacher, a .bin set."""
+
+import numpy as np
+import pytest
+import torch
+
+from maskinv_lib import choices, comparison, ladders, pipeline, study, tables
+from maskinv_lib.benchmarks.bins import write_bin
+from maskinv_lib.benchmarks.drawn import RELEASED
+from maskinv_lib.faces.record_writer import write_records
+from maskinv_lib.networks import build_network
+from maskinv_lib.networks.weights import save_network
+
+STAGES = tuple(stage.name for stage in ladders.REAL_LADDER)
+
+TOLD = """
+training = "people"
+teacher = "teacher.safetensors"
+without = [11]
+validation = 3
+network = "compact"
+embedding_size = 16
+benchmarks = [{name = "pairs", path = "pairs.bin"}, {name = "others", path = "others.bin"}]
+"""
+
+
+def hwc(faces):
+    return faces.images.permute(0, 2, 3, 1).numpy()
+
+
+@pytest.fixture(scope="module")
+def data(patterned, tmp_path_factory):
+    """A data folder: twelve people as records, a teacher with random weights, one of two sets of pairs."""
+    root = tmp_path_factory.mktemp("data")
+    (root / "maskinv.toml").write_text(TOLD)
+    write_records(root / "people", zip(hwc(patterned), patterned.identity.tolist(), strict=True))
+    save_network(root / "teacher.safetensors", build_network("compact", 16, seed=5), {})
+    genuine = [(4 * p, 4 * p + 1) for p in range(10)]
+    impostor = [(4 * p, 4 * p + 5) for p in range(10)]
+    order = [place for both in zip(genuine, impostor, strict=True) for pair in both for place in pair]
+    write_bin(root / "pairs.bin", list(hwc(patterned)[order]), [True, False] * 10)
+    return root
+
+
+@pytest.fixture
+def real(data, tmp_path, monkeypatch):
+    """The real profile on that folder, four steps of four faces a stage."""
+    made = ladders.PROFILES["real"]
+
+    def small():
+        import dataclasses
+
+        profile = made()
+        schedule = dataclasses.replace(profile.schedule, budget=16, batch=4)
+        return dataclasses.replace(profile, schedule=schedule, resamples=20, precision="fp32")
+
+    monkeypatch.setenv("MASKINV_DATA", str(data))
+    monkeypatch.setitem(study.PROFILES, "real", small)
+    monkeypatch.setattr(study, "TRIAL_BUDGET", 8)
+    return study.get_profile("real")
+
+
+def run_of(stage, seed=0):
+    return study.open_run(profile="real", stage=stage, seed=seed, benchmark="pairs")
+
+
+def test_a_benchmark_whose_file_is_not_there_is_named_as_absent(real):
+    assert [one.name for one in real.benchmarks] == ["pairs"]
+    assert real.absent == ("others",)
+    assert "Not at hand when this ran: others" in ladders.caveat(real)
+
+
+def test_people_are_split_without_overlap_and_without_those_left_out(real, patterned):
+    train, validation = (pipeline.faces_of(real, split) for split in ("train", "validation"))
+    assert (train.identities, validation.identities) == (8, 3)
+    assert (len(train), len(validation)) == (32, 12)
+    assert not train.publishable and not validation.publishable
+    close = (train.images[:, None].float() - validation.images[None].float()).abs().mean((2, 3, 4))
+    assert close.min() > 10  # people differ in their patterns: nobody is in both
+    with pytest.raises(ValueError, match="not 'test'"):
+        pipeline.faces_of(real, "test")
+
+
+def test_every_student_starts_from_the_teacher_and_spends_the_same(real):
+    pipeline.train(run_of("teacher"))
+    teacher = pipeline.model_of(run_of("teacher")).state_dict()
+    for stage in STAGES[1:]:
+        run = run_of(stage)
+        start = pipeline.start_of(run)
+        assert all(torch.equal(start[name], value) for name, value in teacher.items())
+        assert pipeline.spent(run) == 16
+        assert run.draws_seed == run.seed
+    assert pipeline.spent(run_of("teacher")) == 0
+
+
+def test_the_whole_ladder_to_verdicts(real):
+    for run in study.planned(real, range(2)):
+        pipeline.train(run)
+        pipeline.evaluate_run(study.evaluations(run)[0])
+    gathered, _ = comparison.gather(real, 2)
+    assert tuple(gathered) == STAGES
+    assert comparison.conditions(gathered)[1:] == [("masked-unmasked", "unseen"), ("masked-masked", "unseen")]
+    assert comparison.released_cases(gathered)[1] == (RELEASED, "unseen")
+    deciding, _ = comparison.differences(gathered, real)
+    pairs = {(row.claim, row.stage, row.against) for row in deciding}
+    assert pairs == {
+        (1, "teacher", "teacher"),
+        (2, "elasticface-arc-aug", "teacher"),
+        (2, "elasticface-arc-aug", "finetune-clean"),
+        (3, "maskinv-lg", "elasticface-arc-aug"),
+        (3, "maskinv-hg", "elasticface-arc-aug"),
+        (4, "maskinv-hg", "maskinv-lg"),
+        (5, "maskinv-hg", "teacher"),
+        (6, "maskinv-hg", "teacher"),
+    }
+    one, other = (gathered["teacher"][seed].evaluations for seed in range(2))
+    assert all(one[place].metrics == other[place].metrics for place in one)  # an import has no seed
+    openings = (study.runs() / "real" / "openings.csv").read_text().splitlines()
+    assert openings[0] == "date,benchmark,stage,seed,commit,key"
+    assert len(openings) == 1 + 2 * len(STAGES)
+    assert "people without 3 validation people and 1 others" in tables.recipe(run_of("kd-only")).to_html()
+    assert "0" in tables.stages(gathered).to_html()
+
+
+def test_trials_choose_on_validation_people_alone(real, monkeypatch, tmp_path):
+    monkeypatch.setattr(choices.ladders, "choices_file", lambda name: tmp_path / f"{name}.csv")
+    trials = study.trials(real)
+    assert len(trials) == 1 + 3 * (len(STAGES) - 1)
+    assert {run.seed for run in trials} == {study.TRIAL_SEED}
+    for run in trials[:4]:
+        found = pipeline.trial(run)
+        assert set(found["eer"]) == set(choices.CONDITIONS)
+    assert not (study.runs() / "real" / "openings.csv").exists()
+    with pytest.raises(FileNotFoundError):
+        choices.write(real)
+
+
+def test_the_best_trial_of_a_stage_is_chosen_and_read_back(monkeypatch, tmp_path):
+    def trial(stage, rate, mixed, masked):
+        eer = dict(zip(choices.CONDITIONS, (0.01, mixed, masked), strict=True))
+        return {"stage": stage, "learning_rate": rate, "faces": 8, "eer": eer}
+
+    found = [
+        trial("teacher", None, 0.2, 0.2),
+        trial("kd-only", 1e-3, 0.10, 0.20),
+        trial("kd-only", 2e-3, 0.16, 0.12),
+        trial("maskinv-lg", 5e-4, 0.3, 0.3),
+        trial("maskinv-lg", 1e-3, 0.3, 0.3),
+    ]
+    assert [row["chosen"] for row in choices.rows(found)] == ["no", "no", "yes", "yes", "no"]
+    path = tmp_path / "real.csv"
+    import csv
+
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, choices.COLUMNS)
+        writer.writeheader()
+        writer.writerows(choices.rows(found))
+    monkeypatch.setattr(ladders, "choices_file", lambda name: path)
+    assert ladders.chosen_rates("real") == {"kd-only": 2e-3, "maskinv-lg": 5e-4}
+
+
+def test_data_that_are_missing_are_named_with_the_remedy(real, data, monkeypatch, tmp_path):
+    monkeypatch.setenv("MASKINV_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(FileNotFoundError, match=r"MASKINV_DATA=.*nowhere is no folder"):
+        study.get_profile("real")
+    monkeypatch.delenv("MASKINV_DATA")
+    run = study.open_run(profile="real", stage="teacher", seed=0)
+    with pytest.raises(FileNotFoundError, match="Set MASKINV_DATA"):
+        pipeline.train(run)
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("MASKINV_DATA", str(tmp_path / "empty"))
+    with pytest.raises(FileNotFoundError, match=r"No benchmark in the data folder .*faces/lfw\.bin"):
+        study.get_profile("real")
+
+
+def test_a_teacher_of_another_network_is_refused(real, data, monkeypatch, tmp_path):
+    folder = tmp_path / "other"
+    folder.mkdir()
+    (folder / "maskinv.toml").write_text(TOLD.replace('"compact"', '"iresnet18"'))
+    for name in ("people", "teacher.safetensors", "pairs.bin"):
+        (folder / name).symlink_to(data / name)
+    monkeypatch.setenv("MASKINV_DATA", str(folder))
+    with pytest.raises(ValueError, match=r"teacher\.safetensors holds compact, 16-D, not iresnet18"):
+        pipeline.train(study.open_run(profile="real", stage="teacher", seed=0))
+    assert not (study.runs() / "real" / "seed-0" / "teacher" / "model.safetensors").exists()
+
+
+def test_a_key_holds_the_files_of_the_data_not_their_place(real, data, monkeypatch, tmp_path):
+    before = [(run_of(stage).key, run_of(stage).evaluation_key) for stage in STAGES]
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for name in ("maskinv.toml", "people", "teacher.safetensors", "pairs.bin"):
+        (moved / name).symlink_to(data / name)
+    monkeypatch.setenv("MASKINV_DATA", str(moved))
+    assert [(run_of(stage).key, run_of(stage).evaluation_key) for stage in STAGES] == before
+    (moved / "teacher.safetensors").unlink()
+    save_network(moved / "teacher.safetensors", build_network("compact", 16, seed=6), {})
+    assert not {run_of(stage).key for stage in STAGES} & {key for key, _ in before}
+
+
+def test_an_unknown_word_in_the_data_folder_s_file_is_refused(data, monkeypatch, tmp_path):
+    (tmp_path / "maskinv.toml").write_text('techer = "x"\n')
+    monkeypatch.setenv("MASKINV_DATA", str(tmp_path))
+    with pytest.raises(ValueError, match=r"'techer'.*teacher"):
+        study.get_profile("real")
+    (tmp_path / "maskinv.toml").write_text("= 3\n")
+    with pytest.raises(ValueError, match=r"maskinv\.toml is not valid TOML"):
+        study.get_profile("real")
+
+
+def test_rates_that_were_chosen_reach_the_plan(real):
+    import dataclasses
+
+    profile = dataclasses.replace(real, learning_rates={"kd-only": 5e-4})
+    plans = {run.stage.name: run.plan for run in study.planned(profile, range(1))}
+    assert plans["kd-only"].schedule.learning_rate == 5e-4
+    assert plans["maskinv-lg"].schedule.learning_rate == np.float64(1e-3)
