@@ -28,6 +28,11 @@ def notebook(job: str) -> Path:
     return study.root() / "notebooks" / NOTEBOOKS[job]
 
 
+def suffix(profile: Profile, benchmark: Benchmark) -> str:
+    """Return what a name ends with to tell benchmarks apart: "-lfw", or "" where a profile has one alone."""
+    return f"-{benchmark.name}" if len(profile.benchmarks) > 1 else ""
+
+
 def compared(profile: Profile, benchmark: Benchmark) -> Path:
     """Return the folder of a benchmark's comparison: the profile's own, or where it has several, one below it."""
     folder = study.runs() / profile.name
@@ -43,9 +48,8 @@ def tables(profile: Profile, benchmark: Benchmark) -> Path:
 def key_file(of: study.Run | Path, job: str) -> Path:
     """Return the file that changes when a job must be done again: of a run, or of a folder of a profile."""
     if isinstance(of, study.Run):
-        several = job == "evaluate" and len(of.profile.benchmarks) > 1
-        name = f"{of.name}.{job}" + (f"-{of.measured_on.name}" if several else "")
-        return study.runs() / of.profile.name / "keys" / f"seed-{of.seed}" / name
+        which = suffix(of.profile, of.measured_on) if job == "evaluate" else ""
+        return study.runs() / of.profile.name / "keys" / f"seed-{of.seed}" / f"{of.name}.{job}{which}"
     return of / "keys" / job
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from maskinv_lib import files, jobs, study
 from maskinv_lib.ladders import caveat
 from maskinv_lib.progress import ladder_table
-from maskinv_lib.recipes import Benchmark, Profile
+from maskinv_lib.recipes import Profile
 from maskinv_lib.study import Run
 
 MEASURED_FILES = ("metrics.json", "resamples.npz")
@@ -132,12 +132,8 @@ def _publish_run(run: Run, target: Path) -> None:
     if run.seed == 0:
         _publish_notebook(run, run.folder / "train.ipynb", target / "notebooks" / f"{run.stage.name}-train.ipynb")
         for one in study.evaluations(run):
-            name = f"{run.stage.name}-evaluate{_suffix(run.profile, one.measured_on)}.ipynb"
+            name = f"{run.stage.name}-evaluate{jobs.suffix(run.profile, one.measured_on)}.ipynb"
             _publish_notebook(one, one.measured / "evaluate.ipynb", target / "notebooks" / name)
-
-
-def _suffix(profile: Profile, benchmark: Benchmark) -> str:
-    return f"-{benchmark.name}" if len(profile.benchmarks) > 1 else ""
 
 
 def _publish_notebook(run: Run, source: Path, place: Path) -> None:
@@ -174,7 +170,7 @@ def _publish_whole(found: list[Run], folder: Path, target: Path, profile: Profil
     else:
         shutil.copyfile(folder / "openings.csv", target / "openings.csv")
     for benchmark in profile.benchmarks:
-        name = f"compare{_suffix(profile, benchmark)}.ipynb"
+        name = f"compare{jobs.suffix(profile, benchmark)}.ipynb"
         files.write_text(target / "notebooks" / name, clean(jobs.compared(profile, benchmark) / "compare.ipynb"))
     for kind in ("tables", "figures"):
         for path in sorted((folder / kind).rglob("*.*")):

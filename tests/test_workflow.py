@@ -145,9 +145,9 @@ def test_a_changed_figure_runs_only_the_notebooks_that_draw_it(copy):
 def test_an_added_stage_runs_only_itself_and_the_comparison(copy):
     root, folder = copy
     added = 'Stage(name="more-masks", title="T", idea="I", objectives=(ELASTIC,), mask_probability=0.9),\n)\n"""The six'
-    change(root / "maskinv_lib/study.py", ')\n"""The six', f"    {added}")
+    change(root / "maskinv_lib/ladders.py", ')\n"""The six', f"    {added}")
     change(
-        root / "maskinv_lib/study.py",
+        root / "maskinv_lib/ladders.py",
         'stages=(BASELINE, "elasticface-arc-aug")',
         'stages=(BASELINE, "elasticface-arc-aug", "more-masks")',
     )
