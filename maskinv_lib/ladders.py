@@ -280,5 +280,6 @@ def caveat(profile: Profile) -> str:
         "Every student starts from one published network, and every interval is conditional on it. That teacher was"
         " trained by others, probably on many of these people too: on the people of the training, the validation *and*"
         " the test sets. Only the students' own training identities are kept apart from the test sets. MaskInv-LG and"
-        f" MaskInv-HG differ in lambda alone here.{absent}"
+        " MaskInv-HG differ in lambda alone here. The teacher's file has the hash"
+        f" {profile.faces.config()['teacher']} (first 16 digits of its SHA-256).{absent}"
     )

@@ -12,6 +12,7 @@ from maskinv_lib import files
 from maskinv_lib.benchmarks import Comparisons
 from maskinv_lib.evaluation import Evaluation
 from maskinv_lib.metrics import RATES, ErrorCurve, Metric
+from maskinv_lib.recipes import RealFaces
 from maskinv_lib.study import Run
 
 HERE = "evaluated here"
@@ -94,6 +95,8 @@ def write_evaluation(found: Evaluated, benchmark: str) -> None:
     with files.whole_file(found.run.measured / "resamples.npz") as temporary:
         np.savez_compressed(temporary, **packed(rates))
     head = {"key": found.run.evaluation_key, "benchmark": benchmark}
+    if isinstance(found.run.profile.faces, RealFaces):
+        head["teacher_sha256"] = found.run.profile.faces.config()["teacher"]
     text = json.dumps({**head, "conditions": records}, allow_nan=False, separators=(",", ":"))
     files.write_text(found.run.measured / "metrics.json", text.replace('{"condition"', '\n{"condition"') + "\n")
 

@@ -8,6 +8,7 @@ from maskinv_lib import choices, comparison, ladders, pipeline, study, tables
 from maskinv_lib.benchmarks.bins import write_bin
 from maskinv_lib.benchmarks.drawn import RELEASED
 from maskinv_lib.faces.record_writer import write_records
+from maskinv_lib.files import file_hash
 from maskinv_lib.networks import build_network
 from maskinv_lib.networks.weights import save_network
 
@@ -113,6 +114,9 @@ def test_the_whole_ladder_to_verdicts(real):
         (5, "maskinv-hg", "teacher"),
         (6, "maskinv-hg", "teacher"),
     }
+    head = (run_of("kd-only").measured / "metrics.json").read_text()
+    assert f'"teacher_sha256":"{file_hash(real.faces.root / "teacher.safetensors")}"' in head
+    assert file_hash(real.faces.root / "teacher.safetensors") in ladders.caveat(real)
     one, other = (gathered["teacher"][seed].evaluations for seed in range(2))
     assert all(one[place].metrics == other[place].metrics for place in one)  # an import has no seed
     openings = (study.runs() / "real" / "openings.csv").read_text().splitlines()
