@@ -11,6 +11,7 @@ from maskinv_lib.faces.record_writer import write_records
 from maskinv_lib.files import file_hash
 from maskinv_lib.networks import build_network
 from maskinv_lib.networks.weights import save_network
+from tests.conftest import run_module
 
 STAGES = tuple(stage.name for stage in ladders.REAL_LADDER)
 
@@ -219,3 +220,47 @@ def test_rates_that_were_chosen_reach_the_plan(real):
     plans = {run.stage.name: run.plan for run in study.planned(profile, range(1))}
     assert plans["kd-only"].schedule.learning_rate == 5e-4
     assert plans["maskinv-lg"].schedule.learning_rate == np.float64(1e-3)
+
+
+@pytest.mark.study
+def test_the_workflow_plans_a_job_per_benchmark_and_the_trials(data, tmp_path):
+    both = tmp_path / "data"
+    both.mkdir()
+    for name in ("maskinv.toml", "people", "teacher.safetensors", "pairs.bin"):
+        (both / name).symlink_to(data / name)
+    (both / "others.bin").symlink_to(data / "pairs.bin")
+    settings = {"MASKINV_DATA": str(both), "MASKINV_RUNS": str(tmp_path / "runs")}
+    command = (
+        "snakemake",
+        "--snakefile",
+        "workflow/Snakefile",
+        "--cores",
+        "1",
+        "--dry-run",
+        "--config",
+        "profile=real",
+    )
+    found = run_module(*command, **settings)
+    assert found.returncode == 0, found.stderr
+    lines = [line for line in found.stdout.splitlines() if line.startswith(("rule ", "localrule "))]
+    names = {line.split()[1].rstrip(":") for line in lines}
+    stages = [stage.replace("-", "_") for stage in STAGES]
+    evaluations = {f"evaluate_{stage}_seed_0_{name}" for stage in stages for name in ("pairs", "others")}
+    trainings = {f"train_{stage}_seed_0" for stage in stages}
+    assert names == {"all", "faces", "compare_pairs", "compare_others"} | trainings | evaluations
+    found = run_module(*command, "--forcerun", "choices", "--", str(ladders.choices_file("real")), **settings)
+    assert found.stdout.count("rule trial_") == len(STAGES) * 3 - 2, found.stderr
+
+
+@pytest.mark.study
+def test_the_notebooks_run_on_real_faces_and_show_no_picture(data, tmp_path):
+    settings = {"MASKINV_DATA": str(data), "MASKINV_RUNS": str(tmp_path / "runs")}
+    given = ["-p", "profile", "real", "-p", "stage", "teacher", "-p", "seed", "0"]
+    for name in ("02-train-a-stage", "03-evaluate-a-stage"):
+        command = ("maskinv_lib", "notebook", f"notebooks/{name}.ipynb", str(tmp_path / f"{name}.ipynb"))
+        done = run_module(*command, "--log", str(tmp_path / "log"), *given, **settings)
+        assert done.returncode == 0, done.stderr
+    text = (tmp_path / "03-evaluate-a-stage.ipynb").read_text()
+    assert "Pictures of real people are not shown." in text
+    assert "20 published pairs, 10 *genuine* and 10 *impostor*" in text
+    assert (tmp_path / "runs/real/seed-0/teacher/metrics.json").exists()
