@@ -3,8 +3,8 @@
 The rooms, in the order in which faces walk through them (each imports only from rooms before it):
 checks, files, randomness, recipes, fingerprints, faces, mask_shapes, masks, networks, templates, objectives,
 checkpoints, training, benchmarks, metrics, resampling, evaluation, uncertainty, verdicts, figures, explain, places,
-ladders, study, and last the doors: records, pipeline, tables, comparison, choices, jobs, progress, running,
-publishing, __main__.
+ladders, study, and last the doors: records, pipeline, photographs, verification, shared_people, own_sets, exporting,
+catalogue, tables, comparison, choices, jobs, progress, running, publishing, commands, __main__.
 """
 
 __version__ = "0.1.0"

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from maskinv_lib import running, study
+from maskinv_lib import commands, running, study
 from maskinv_lib.recipes import Profile
 
 if TYPE_CHECKING:
@@ -30,10 +30,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m maskinv_lib", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="command")
+    known = parser.add_subparsers(required=True, metavar="command")
 
     def command(name: str, function: object, text: str) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=text, description=text)
+        made = known.add_parser(name, help=text, description=text)
         made.set_defaults(command=function)
         return made
 
@@ -74,6 +74,8 @@ def _parser() -> argparse.ArgumentParser:
         made = command(name, function, text)
         profile_of(made)
         made.add_argument("--stage", help="one stage instead of the whole study")
+
+    commands.add_to(command)
     return parser
 
 
