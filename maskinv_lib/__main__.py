@@ -6,13 +6,9 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from maskinv_lib import commands, running, study
 from maskinv_lib.recipes import Profile
-
-if TYPE_CHECKING:
-    from maskinv_lib.faces import Faces
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -99,30 +95,41 @@ def _faces(options: argparse.Namespace) -> None:
     profile = study.get_profile(options.profile)
     torch.set_num_threads(options.threads or len(os.sched_getaffinity(0)))
     folder, started = study.runs() / profile.name, time.time()
-    running.event(folder, "render faces", "start")
+    job = "render faces" if profile.ladder == "rendered" else "open the data"
+    running.event(folder, job, "start")
     try:
-        splits = ("train", "validation", "test") if profile.ladder == "rendered" else ("train", "validation")
-        sets = {split: _render(profile, split, folder) for split in splits}
+        sets = _rendered(profile, folder) if profile.ladder == "rendered" else _opened(profile)
     except Exception as error:
-        running.event(folder, "render faces", "fail", log=str(folder / "logs/faces.log"), error=str(error))
+        running.event(folder, job, "fail", log=str(folder / "logs/faces.log"), error=str(error))
         raise
     seconds = time.time() - started
-    facts = {split: {"faces": len(faces), "source": faces.source} for split, faces in sets.items()}
-    files.write_json(folder / "faces.json", {"sets": facts, "seconds": round(seconds, 1)})
-    running.event(folder, "render faces", "end", seconds=seconds)
+    files.write_json(folder / "faces.json", {"sets": sets, "seconds": round(seconds, 1)})
+    running.event(folder, job, "end", seconds=seconds)
 
 
-def _render(profile: Profile, split: str, folder: Path) -> "Faces":
+def _opened(profile: Profile) -> dict:
+    """Open everything that a study of real faces reads, so that bad data are found before any training."""
     from maskinv_lib import pipeline
 
-    said = [time.time()]
+    splits = {split: pipeline.faces_of(profile, split) for split in ("train", "validation")}
+    tests = {one.name: pipeline.benchmark_of(profile, one).in_words for one in profile.benchmarks}
+    return {split: {"faces": len(faces), "source": faces.source} for split, faces in splits.items()} | tests
+
+
+def _rendered(profile: Profile, folder: Path) -> dict:
+    from maskinv_lib import pipeline
+
+    said, found = [time.time()], {}
 
     def progress(done: int, count: int) -> None:
         if time.time() - said[0] > 10:
             said[0] = time.time()
             running.event(folder, "render faces", "progress", text=f"{split}: {done:,} of {count:,}")
 
-    return pipeline.faces_of(profile, split, progress)
+    for split in ("train", "validation", "test"):
+        faces = pipeline.faces_of(profile, split, progress)
+        found[split] = {"faces": len(faces), "source": faces.source}
+    return found
 
 
 def _notebook(options: argparse.Namespace) -> int:

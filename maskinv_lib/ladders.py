@@ -219,7 +219,7 @@ def _real() -> Profile:
     )
 
 
-TOLD = ("training", "teacher", "without", "validation", "seed", "network", "embedding_size", "benchmarks")
+TOLD = ("training", "teacher", "without", "validation", "seed", "skip_bad", "network", "embedding_size", "benchmarks")
 """What ``maskinv.toml`` in the data folder may say."""
 
 

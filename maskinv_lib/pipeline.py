@@ -61,9 +61,8 @@ def _real_faces(of: RealFaces, split: str) -> Faces:
     if split not in ("train", "validation"):
         raise ValueError(f"Real faces are split into train and validation, not {split!r}; tests are sets of their own.")
     path = of.path(of.training)
-    found = recordio.faces(
-        recordio.open_records(path), source=path.name, without=of.without, cache=study.runs() / ".cache"
-    )
+    how = {"without": of.without, "skip_bad": of.skip_bad, "cache": study.runs() / ".cache"}
+    found = recordio.faces(recordio.open_records(path), source=path.name, **how)
     if not 2 <= of.validation < found.identities:
         raise ValueError(
             f"validation={of.validation} of {found.identities} people of {path}: choose 2 or more, not all."

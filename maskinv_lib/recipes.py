@@ -113,6 +113,7 @@ class RealFaces:
 
     root: folder of real data, None where there is none. training, teacher: paths below it. without: original labels
     to leave out of training and validation. validation: how many people are held back, drawn by ``seed``.
+    skip_bad: leave out pictures that do not decode, with a warning, where otherwise the first one is an error.
     """
 
     root: Path | None
@@ -121,6 +122,7 @@ class RealFaces:
     without: tuple[int, ...] = ()
     validation: int = 34
     seed: int = 2021
+    skip_bad: bool = False
 
     def path(self, name: str) -> Path:
         """Return the path of a file or folder of the data; one that is not there raises FileNotFoundError."""
@@ -134,6 +136,7 @@ class RealFaces:
     def config(self, *splits: str) -> dict:
         """Return what decides training and validation faces and the teacher: hashes of the files, not their places."""
         known = {"without": list(self.without), "validation": self.validation, "seed": self.seed}
+        known |= {"skip_bad": True} if self.skip_bad else {}
         sources = {name: fingerprint(self.root, getattr(self, name)) for name in ("training", "teacher")}
         return {**known, **sources}
 
