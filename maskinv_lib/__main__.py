@@ -7,16 +7,17 @@ import sys
 import time
 from pathlib import Path
 
-from maskinv_lib import commands, running, study
+from maskinv_lib import commands, places, running, study
 from maskinv_lib.recipes import Profile
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; an error is one message on standard error and exit code 2."""
     options = _parser().parse_args(arguments)
+    places.settle()
     try:
         return options.command(options) or 0
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

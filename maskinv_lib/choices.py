@@ -1,6 +1,6 @@
 """Settings that were tried on validation people, and the best one of each stage, as a file to be committed.
 
-The chosen ones are read by ``ladders.chosen_rates`` before any test set is opened.
+The chosen ones are read by ``ladders`` before any test set is opened.
 """
 
 import csv
@@ -46,6 +46,6 @@ def write(profile: Profile) -> Path:
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows(found))
-    path = ladders.choices_file(profile.name)
+    path = ladders.choices_file(profile.faces)
     files.write_text(path, out.getvalue())
     return path

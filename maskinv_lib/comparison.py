@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from maskinv_lib import files, records, study
+from maskinv_lib.benchmarks import Comparisons
 from maskinv_lib.benchmarks.drawn import RELEASED
 from maskinv_lib.evaluation import Evaluation
 from maskinv_lib.metrics import Metric
@@ -53,6 +54,17 @@ def evaluation_rows(run: Run, seed: int | str, metrics: dict[tuple[str, str], di
             numbers = {name: getattr(metric, name) for name in ("value", "low", "high", "genuine", "impostor", "note")}
             rows.append({**place, "condition": condition, "mask_kinds": kinds, "metric": metric.name, **numbers})
     return rows
+
+
+FEW = 200
+"""Genuine pairs of real people below which a histogram would show single scores."""
+
+
+def shown_scores(evaluated: Evaluated) -> dict[str, Comparisons]:
+    """Return title -> comparisons of the main conditions whose scores a figure may show; none where not at hand."""
+    found = {case: evaluated.comparisons[case] for case in main_cases(list(evaluated.comparisons))}
+    drawn = evaluated.run.profile.ladder == "rendered"
+    return {title(*case): one for case, one in found.items() if drawn or one.genuine.sum() >= FEW}
 
 
 def own_metrics(evaluations: dict[tuple[str, str], Evaluation]) -> dict[tuple[str, str], dict[str, Metric]]:
@@ -182,7 +194,7 @@ def _first(gathered: dict[str, list[Evaluated]]) -> Evaluated:
 
 
 def conditions(gathered: dict[str, list[Evaluated]]) -> list[tuple[str, str]]:
-    """Return the three (condition, mask kinds) of the gathered benchmark that the claims speak of."""
+    """Return the (condition, mask kinds) of the gathered benchmark that the claims speak of."""
     return main_cases(list(_first(gathered).evaluations))
 
 
@@ -195,8 +207,8 @@ def masked_cases(gathered: dict[str, list[Evaluated]]) -> list[tuple[str, str]]:
 
 def released_cases(gathered: dict[str, list[Evaluated]]) -> list[tuple[str, str]]:
     """Return the mixed condition and the published code's protocol for it; empty where a benchmark lacks the latter."""
-    released = [case for case in _first(gathered).evaluations if case[0] == RELEASED]
-    return [conditions(gathered)[1], *released] if released else []
+    mixed = conditions(gathered)[1:2]
+    return [*mixed, (RELEASED, mixed[0][1])] if (RELEASED, mixed[0][1]) in _first(gathered).evaluations else []
 
 
 def claims(gathered: dict[str, list[Evaluated]], profile: Profile) -> tuple[Claim, ...]:

@@ -41,8 +41,10 @@ STYLES = {
     "maskinv-lg": Style(color="#009E73", line="-.", marker="D"),
     "maskinv-lambda3000": Style(color="#CC79A7", line=(0, (5, 1, 1, 1, 1, 1)), marker="v"),
     "maskinv-hg": Style(color="#0072B2", line=(0, (9, 2)), marker="P"),
+    "teacher": Style(color="#D55E00", line=(0, (1, 3)), marker="*"),
+    "finetune-clean": Style(color="#7F6F00", line=(0, (4, 1, 4, 3)), marker="X"),
 }
-"""The six rungs; any other stage gets a style that its name decides."""
+"""The rungs of both ladders; any other stage gets a style that its name decides."""
 
 GENUINE, IMPOSTOR = "#0072B2", "#D55E00"
 
@@ -52,7 +54,7 @@ def style_of(stage: str) -> Style:
     if stage in STYLES:
         return STYLES[stage]
     number = crc32(stage.encode())
-    color = ("#D55E00", "#7F6F00", "#5A5A5A", "#8C2D62")[number % 4]
+    color = ("#6A3D9A", "#A65628", "#5A5A5A", "#8C2D62")[number % 4]
     return Style(color=color, line=("--", "-.", (0, (3, 2, 1, 2)))[number // 4 % 3], marker="XhdpH*"[number // 12 % 6])
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from maskinv_lib import fingerprints, study
 from maskinv_lib.files import content_hash, write_text
-from maskinv_lib.recipes import Benchmark, Profile, RenderedFaces
+from maskinv_lib.recipes import Benchmark, Profile, RealFaces
 
 NOTEBOOKS = {
     "gallery": "01-faces-and-masks.ipynb",
@@ -91,11 +91,18 @@ def wanted(run: study.Run) -> list[Path]:
 
 
 def prepare(profile: Profile, planned: list[study.Run]) -> Path:
-    """Write the key files of a study, those that changed; return the profile's folder below ``runs``."""
+    """Write the key files of a study, those that changed; return the profile's folder below ``runs``.
+
+    Real data that are not at hand raise FileNotFoundError before a key is touched: without them, all keys would differ.
+    """
+    if isinstance(profile.faces, RealFaces):
+        profile.faces.check()
     folder = study.runs() / profile.name
-    splits = ("train", "validation", "test") if isinstance(profile.faces, RenderedFaces) else ()
     code = fingerprints.code_hash(*study.FACES_CODE[profile.ladder])
-    faces = {"config": profile.faces.config(*splits), "code": code}
+    faces = {"config": profile.faces.config("train", "validation", "test"), "code": code}
+    if isinstance(profile.faces, RealFaces):  # all sets are opened before any training, and again when one changes
+        faces["tests"] = [one.evaluation_config for one in study.evaluations(planned[0])]
+        faces["reader"] = fingerprints.code_hash(*study.EVALUATION_CODE["real"])
     drawn = {job: fingerprints.drawn_hash(notebook(job)) for job in NOTEBOOKS}
     _write_key(key_file(folder, "faces"), faces)
     _write_key(key_file(folder, "gallery"), [faces, fingerprints.code_hash("masks"), drawn["gallery"]])
@@ -103,8 +110,9 @@ def prepare(profile: Profile, planned: list[study.Run]) -> Path:
         _write_key(key_file(run, "train"), [run.key, drawn["train"]])
         for one in study.evaluations(run):
             _write_key(key_file(one, "evaluate"), [one.evaluation_key, drawn["evaluate"]])
+    judged = fingerprints.code_hash("benchmarks.drawn", "metrics", "templates")
     for run in study.trials(profile):
-        _write_key(key_file(run, "trial"), run.key)
+        _write_key(key_file(run, "trial"), [run.key, judged])
     code = fingerprints.code_hash("verdicts", "uncertainty")
     for benchmark in profile.benchmarks:
         results = [dataclasses.replace(run, benchmark=benchmark).evaluation_key for run in planned]

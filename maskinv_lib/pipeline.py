@@ -19,7 +19,7 @@ from maskinv_lib.benchmarks import Comparisons
 from maskinv_lib.benchmarks.bins import read_bin
 from maskinv_lib.benchmarks.drawn import DrawnPairs, DrawnSet
 from maskinv_lib.benchmarks.people import OneProtocol
-from maskinv_lib.benchmarks.real_sets import read_mfr2, read_rmfrd
+from maskinv_lib.benchmarks.real_sets import read_mfr2, read_mfrc, read_rmfrd
 from maskinv_lib.benchmarks.rendered import RenderedBenchmark, masked_copy
 from maskinv_lib.evaluation import UNMASKED, evaluate
 from maskinv_lib.faces import Faces, recordio
@@ -28,7 +28,6 @@ from maskinv_lib.metrics import error_curve, measure
 from maskinv_lib.networks import Network
 from maskinv_lib.networks.published import import_weights
 from maskinv_lib.networks.weights import load_network, read_tensors, save_network, write_tensors
-from maskinv_lib.randomness import key, permutation
 from maskinv_lib.recipes import Benchmark, Profile, RealFaces
 from maskinv_lib.records import Evaluated, read_evaluation, write_evaluation
 from maskinv_lib.resampling import identity_weights
@@ -67,9 +66,7 @@ def _real_faces(of: RealFaces, split: str) -> Faces:
         raise ValueError(
             f"validation={of.validation} of {found.identities} people of {path}: choose 2 or more, not all."
         )
-    order = permutation(key("validation people", of.seed), found.identities)
-    held = torch.isin(found.identity, order[: of.validation])
-    chosen = held if split == "validation" else ~held
+    chosen = recordio.held_back(found.identity, of.validation, of.seed) == (split == "validation")
     identity = recordio.dense(found.identity[chosen])
     return dataclasses.replace(found, images=found.images[chosen], identity=identity, source=f"{path.name} {split}")
 
@@ -96,9 +93,9 @@ def weights_hash(network: Network) -> str:
     return digest.hexdigest()[:16]
 
 
-def start_of(run: Run) -> dict[str, Tensor] | None:
-    """Return the backbone that ``run`` starts from, as a state dict; None for random weights."""
-    return None if run.milestone is None else _ancestor(run, run.parent, run.milestone).state_dict()
+def start_of(run: Run) -> Network | None:
+    """Return the backbone that ``run`` starts from; None for random weights."""
+    return None if run.milestone is None else _ancestor(run, run.parent, run.milestone)
 
 
 def _ancestor(run: Run, other: Run, path: Path) -> Network:
@@ -171,9 +168,11 @@ def train(run: Run, *, on_log: Callable[[dict], None] = lambda record: None) -> 
             folder=run.folder,
             key=run.key,
             precision=run.plan.precision,
-            start=start,
+            start=start and start.state_dict(),
             on_log=on_log,
         )
+        if start is not None:  # how pixels are scaled belongs to the weights, and these are where the student begins
+            training.network.contract = start.contract
         facts = _facts(run, device, training.dtype)
         finished = _finished(run, facts["precision"])
         with _status(run, facts):
@@ -187,11 +186,12 @@ def train(run: Run, *, on_log: Callable[[dict], None] = lambda record: None) -> 
 
 def _imported(run: Run, device: torch.device) -> Trained:
     """Write the profile's published network as the run's model; nothing is trained."""
-    network, facts = import_weights(run.profile.faces.path(run.profile.faces.teacher))
+    faces = run.profile.faces
+    network, facts = import_weights(faces.path(faces.teacher), faces.contract or None)
     found, wanted = (network.name, network.embedding_size), (run.plan.network, run.plan.embedding_size)
     if found != wanted:
         remedy = "Set network and embedding_size in maskinv.toml of the data folder"
-        raise ValueError(f"{run.profile.faces.teacher} holds {found[0]}, {found[1]}-D, not {wanted[0]}. {remedy}.")
+        raise ValueError(f"{faces.teacher} holds {found[0]}, {found[1]}-D, not {wanted[0]}. {remedy}.")
     with files.only_process(run.folder / "lock", f"{run.name}, seed {run.seed}"):
         said = _facts(run, device, torch.float32) | {"faces": 0, "seconds": 0.0, "faces_per_second": 0.0}
         with _status(run, said):
@@ -286,12 +286,19 @@ def benchmark_of(profile: Profile, benchmark: Benchmark | None = None, split: st
 
 
 def _real_benchmark(of: RealFaces, benchmark: Benchmark) -> DrawnPairs | OneProtocol:
-    """Open a set of verification pairs (.bin), or of real masks: RMFRD by its images.csv, else MFR2."""
+    """Open a set of verification pairs (.bin), or of real masks: a session protocol (.csv), RMFRD by its images.csv,
+    else MFR2.
+    """
     path = of.path(benchmark.path)
+    if path.suffix == ".csv":
+        points = path.parent / "landmarks.csv"
+        return read_mfrc(path, path.parent, points if points.exists() else None, benchmark.name).only(
+            benchmark.protocol, benchmark.name
+        )
     if path.is_file():
         found = read_bin(path)
         faces = Faces(images=found.images, identity=found.components, source=benchmark.name, publishable=False)
-        return DrawnPairs(name=benchmark.name, faces=faces, index=found.index, kinds=("unseen",), released=True)
+        return DrawnPairs(name=benchmark.name, faces=faces, index=found.index, kinds=benchmark.kinds, released=True)
     read = read_rmfrd if (path / "images.csv").exists() else read_mfr2
     return read(path).only(benchmark.protocol, benchmark.name)
 

@@ -28,6 +28,16 @@ def results() -> Path:
     return Path(os.environ.get("MASKINV_RESULTS") or root() / "results").resolve()
 
 
+SETTINGS = ("MASKINV_ROOT", "MASKINV_RUNS", "MASKINV_RESULTS", "MASKINV_DATA")
+
+
+def settle() -> None:
+    """Make the settings absolute, so that notebooks and jobs, which run in other folders, find the same places."""
+    for name in SETTINGS:
+        if os.environ.get(name):
+            os.environ[name] = str(Path(os.environ[name]).resolve())
+
+
 def data() -> Path | None:
     """Return the folder of real data, from the setting MASKINV_DATA; None where it is not set.
 

@@ -2,12 +2,16 @@
 
 import ast
 import dataclasses
+import os
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from maskinv_lib import checks, files
 
+PROTOCOLS = ("all-pairs", "official", "sessions")
+MASK_KINDS = ("seen", "unseen")
 OPTIMIZERS = ("sgd", "adamw")
 POLICIES = ("one-cycle", "steps")
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -114,6 +118,7 @@ class RealFaces:
     root: folder of real data, None where there is none. training, teacher: paths below it. without: original labels
     to leave out of training and validation. validation: how many people are held back, drawn by ``seed``.
     skip_bad: leave out pictures that do not decode, with a warning, where otherwise the first one is an error.
+    contract: name of the teacher's input contract where it is not its network's usual one.
     """
 
     root: Path | None
@@ -123,6 +128,12 @@ class RealFaces:
     validation: int = 34
     seed: int = 2021
     skip_bad: bool = False
+    contract: str = ""
+
+    def check(self) -> None:
+        """Raise FileNotFoundError, naming the setting or file and the remedy, unless training set and teacher exist."""
+        for name in (self.training, self.teacher):
+            self.path(name)
 
     def path(self, name: str) -> Path:
         """Return the path of a file or folder of the data; one that is not there raises FileNotFoundError."""
@@ -136,37 +147,53 @@ class RealFaces:
     def config(self, *splits: str) -> dict:
         """Return what decides training and validation faces and the teacher: hashes of the files, not their places."""
         known = {"without": list(self.without), "validation": self.validation, "seed": self.seed}
-        known |= {"skip_bad": True} if self.skip_bad else {}
+        known |= {name: value for name in ("skip_bad", "contract") if (value := getattr(self, name))}
         sources = {name: fingerprint(self.root, getattr(self, name)) for name in ("training", "teacher")}
         return {**known, **sources}
+
+
+LARGE = 2**30
+"""Bytes above which a set's content stands for itself by names, sizes and times of change: to read it costs minutes."""
 
 
 def fingerprint(root: Path | None, name: str) -> str:
     """Return a text that stands for a file or folder of the data, "missing" where it is not there.
 
-    A file up to 256 MiB is read whole; of a larger one and of a folder's pictures the names and sizes count.
+    A file is the first digits of its SHA-256; a folder hashes all its files, links followed, hidden ones left out.
     """
     path = root / name if root else None
     if path is None or not path.exists():
         return "missing"
-    if path.is_file() and path.stat().st_size <= 2**28:
-        return files.file_hash(path)
-    found = [path] if path.is_file() else sorted(part for part in path.rglob("*") if part.is_file())
-    parts = [[part.relative_to(path.parent).as_posix(), part.stat().st_size] for part in found]
-    texts = [files.file_hash(part) for part in found if part.suffix in (".csv", ".txt", ".idx")]
-    return files.content_hash([parts, texts])
+    if path.is_file():
+        return _hash(path, *_stamp(path))
+    found = [Path(place) / one for place, _, names in os.walk(path, followlinks=True) for one in names if one[0] != "."]
+    named = sorted((one.relative_to(path).as_posix(), one) for one in found)
+    if sum(one.stat().st_size for one in found) > LARGE:
+        return files.content_hash([[name, *_stamp(one)] for name, one in named])
+    return files.content_hash([[name, _hash(one, *_stamp(one))] for name, one in named])
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    about = path.stat()
+    return about.st_size, about.st_mtime_ns
+
+
+@lru_cache(maxsize=100_000)
+def _hash(path: Path, size: int, changed: int) -> str:
+    return files.file_hash(path)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
     """A verification benchmark of a profile. path: file or folder of the real data, "" for rendered people.
 
-    protocol: which pairs of a set of real masks, "all-pairs" or "official".
+    protocol: which pairs of a set of real masks. kinds: which masks are drawn on a set without.
     """
 
     name: str
     path: str = ""
     protocol: str = "all-pairs"
+    kinds: tuple[str, ...] = ("seen", "unseen")
 
 
 RENDERED_TEST = Benchmark(name="rendered-test")

@@ -65,17 +65,22 @@ def unpacked(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 CURVE_POINTS = 90
 
 
-def _thinned(curve: ErrorCurve) -> dict:
+def _thinned(curve: ErrorCurve, names: tuple[str, ...]) -> dict:
     """Return a curve as JSON, about ``CURVE_POINTS`` points with five digits, most of them at low FMR."""
     by_fmr = len(curve.fmr) - np.geomspace(1, len(curve.fmr), CURVE_POINTS * 2 // 3).round().astype(int)
     evenly = np.linspace(0, len(curve.fmr) - 1, CURVE_POINTS // 3).round().astype(int)
     index = np.unique(np.concatenate([by_fmr, evenly]))
-    values = {name: [float(f"{x:.5g}") for x in getattr(curve, name)[index]] for name in ("thresholds", "fmr", "fnmr")}
+    values = {name: [float(f"{x:.5g}") for x in getattr(curve, name)[index]] for name in names}
     return {**values, "genuine": curve.genuine, "impostor": curve.impostor}
 
 
 def write_evaluation(found: Evaluated, benchmark: str) -> None:
-    """Write what later comparisons need: numbers and curves as JSON, the rates in every resample as bytes."""
+    """Write what later comparisons need: numbers and curves as JSON, the rates in every resample as bytes.
+
+    Curves of real people go without their thresholds, which are scores of single pairs, and are read back with NaN.
+    """
+    real = isinstance(found.run.profile.faces, RealFaces)
+    names = ("fmr", "fnmr") if real else ("thresholds", "fmr", "fnmr")
     records, rates = [], {}
     for (condition, kinds), evaluation in found.evaluations.items():
         plain = {
@@ -87,7 +92,7 @@ def write_evaluation(found: Evaluated, benchmark: str) -> None:
                 "condition": condition,
                 "mask_kinds": kinds,
                 "metrics": [_without_empty(metric) for metric in evaluation.metrics.values()],
-                "curve": _thinned(found.curves[condition, kinds]),
+                "curve": _thinned(found.curves[condition, kinds], names),
                 **plain,
             }
         )
@@ -95,7 +100,7 @@ def write_evaluation(found: Evaluated, benchmark: str) -> None:
     with files.whole_file(found.run.measured / "resamples.npz") as temporary:
         np.savez_compressed(temporary, **packed(rates))
     head = {"key": found.run.evaluation_key, "benchmark": benchmark}
-    if isinstance(found.run.profile.faces, RealFaces):
+    if real:
         head["teacher_sha256"] = found.run.profile.faces.config()["teacher"]
     text = json.dumps({**head, "conditions": records}, allow_nan=False, separators=(",", ":"))
     files.write_text(found.run.measured / "metrics.json", text.replace('{"condition"', '\n{"condition"') + "\n")
@@ -130,7 +135,8 @@ def read_evaluation(run: Run, folder: Path | None = None) -> Evaluated:
     evaluations, curves = {}, {}
     for part in record["conditions"]:
         place = (part["condition"], part["mask_kinds"])
-        curves[place] = ErrorCurve(**{n: np.array(v) if isinstance(v, list) else v for n, v in part["curve"].items()})
+        curve = {n: np.array(v) if isinstance(v, list) else v for n, v in part["curve"].items()}
+        curves[place] = ErrorCurve(**{"thresholds": np.full(len(curve["fmr"]), np.nan), **curve})
         evaluations[place] = Evaluation(
             metrics={metric["name"]: Metric(**metric) for metric in part["metrics"]},
             resamples={n.rpartition("/")[2]: v for n, v in resamples.items() if n.startswith("/".join(place) + "/")},

@@ -14,7 +14,7 @@ from maskinv_lib.files import only_process, write_text
 from maskinv_lib.progress import Progress, event, ladder_table
 from maskinv_lib.recipes import Profile
 
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_ARENA_MAX": "1"}
+ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**33), "MALLOC_ARENA_MAX": "1"}
 """Settings of glibc that use a batch's buffers again; fresh pages for each batch cost up to half the time."""
 
 
@@ -111,7 +111,7 @@ def run_choose(profile: Profile, cores: int | None = None) -> int:
         raise ValueError(f"Profile {profile.name} chooses nothing: its settings are given.")
     folder, log = study.runs() / profile.name, study.runs() / profile.name / "logs/choose.log"
     jobs.prepare(profile, study.planned(profile, range(1)))
-    target = study.choices_file(profile.name)
+    target = study.choices_file(profile.faces)
     with _workflow(profile, range(1), cores or len(os.sched_getaffinity(0)), log, str(target)) as process:
         code = process.wait()
     if code:
@@ -125,7 +125,7 @@ def run_choose(profile: Profile, cores: int | None = None) -> int:
 def _run_study(profile: Profile, seeds: range, cores: int | None, folder: Path) -> int:
     with only_process(folder / "keys" / "lock", f"The study in {folder}"):
         pass  # a workflow that was started by other means holds this one: refuse before anything is touched
-    if study.trials(profile) and not study.choices_file(profile.name).exists():
+    if study.trials(profile) and not study.choices_file(profile.faces).exists():
         raise FileNotFoundError(
             f"The settings of {profile.name} were not chosen. Choose them first: make choose PROFILE={profile.name}"
         )

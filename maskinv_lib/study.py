@@ -162,7 +162,8 @@ class Run:
         if isinstance(faces, RenderedFaces):
             return {"faces": faces.config("test"), "resamples": self.profile.resamples}
         place, data = self.measured_on, fingerprint(faces.root, self.measured_on.path)
-        return {"name": place.name, "protocol": place.protocol, "data": data, "resamples": self.profile.resamples}
+        how = {"name": place.name, "protocol": place.protocol, "kinds": list(place.kinds)}
+        return {**how, "data": data, "resamples": self.profile.resamples}
 
     @property
     def evaluation_key(self) -> str:

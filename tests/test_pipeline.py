@@ -113,7 +113,7 @@ def test_the_final_model_is_the_last_step_s_not_the_milestone_s(ladder):
 
 def test_hg_starts_from_lg_s_milestone_not_from_its_end(ladder):
     hg, lg = tiny.run_of("maskinv-hg"), tiny.run_of("maskinv-lg")
-    start = pipeline.start_of(hg)
+    start = pipeline.start_of(hg).state_dict()
     milestone, facts = load_network(hg.milestone)
     final, _ = load_network(lg.folder / "model.safetensors")
     assert facts["milestone"] == pytest.approx(20 / 26)

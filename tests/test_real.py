@@ -62,6 +62,11 @@ def real(data, tmp_path, monkeypatch):
     return study.get_profile("real")
 
 
+def choices_of(folder, monkeypatch):
+    monkeypatch.setenv("MASKINV_DATA", str(folder))
+    return ladders.choices_file(ladders.PROFILES["real"]().faces)
+
+
 def run_of(stage, seed=0):
     return study.open_run(profile="real", stage=stage, seed=seed, benchmark="pairs")
 
@@ -88,7 +93,7 @@ def test_every_student_starts_from_the_teacher_and_spends_the_same(real):
     teacher = pipeline.model_of(run_of("teacher")).state_dict()
     for stage in STAGES[1:]:
         run = run_of(stage)
-        start = pipeline.start_of(run)
+        start = pipeline.start_of(run).state_dict()
         assert all(torch.equal(start[name], value) for name, value in teacher.items())
         assert pipeline.spent(run) == 16
         assert run.draws_seed == run.seed
@@ -128,7 +133,7 @@ def test_the_whole_ladder_to_verdicts(real):
 
 
 def test_trials_choose_on_validation_people_alone(real, monkeypatch, tmp_path):
-    monkeypatch.setattr(choices.ladders, "choices_file", lambda name: tmp_path / f"{name}.csv")
+    monkeypatch.setattr(choices.ladders, "choices_file", lambda of: tmp_path / "real.csv")
     trials = study.trials(real)
     assert len(trials) == 1 + 3 * (len(STAGES) - 1)
     assert {run.seed for run in trials} == {study.TRIAL_SEED}
@@ -160,8 +165,8 @@ def test_the_best_trial_of_a_stage_is_chosen_and_read_back(monkeypatch, tmp_path
         writer = csv.DictWriter(file, choices.COLUMNS)
         writer.writeheader()
         writer.writerows(choices.rows(found))
-    monkeypatch.setattr(ladders, "choices_file", lambda name: path)
-    assert ladders.chosen_rates("real") == {"kd-only": 2e-3, "maskinv-lg": 5e-4}
+    monkeypatch.setattr(ladders, "choices_file", lambda of: path)
+    assert ladders._chosen_rates(None) == {"kd-only": 2e-3, "maskinv-lg": 5e-4}
 
 
 def test_data_that_are_missing_are_named_with_the_remedy(real, data, monkeypatch, tmp_path):
@@ -223,7 +228,7 @@ def test_rates_that_were_chosen_reach_the_plan(real):
 
 
 @pytest.mark.study
-def test_the_workflow_plans_a_job_per_benchmark_and_the_trials(data, tmp_path):
+def test_the_workflow_plans_a_job_per_benchmark_and_the_trials(data, tmp_path, monkeypatch):
     both = tmp_path / "data"
     both.mkdir()
     for name in ("maskinv.toml", "people", "teacher.safetensors", "pairs.bin"):
@@ -248,7 +253,7 @@ def test_the_workflow_plans_a_job_per_benchmark_and_the_trials(data, tmp_path):
     evaluations = {f"evaluate_{stage}_seed_0_{name}" for stage in stages for name in ("pairs", "others")}
     trainings = {f"train_{stage}_seed_0" for stage in stages}
     assert names == {"all", "faces", "compare_pairs", "compare_others"} | trainings | evaluations
-    found = run_module(*command, "--forcerun", "choices", "--", str(ladders.choices_file("real")), **settings)
+    found = run_module(*command, "--forcerun", "choices", "--", str(choices_of(both, monkeypatch)), **settings)
     assert found.stdout.count("rule trial_") == len(STAGES) * 3 - 2, found.stderr
 
 

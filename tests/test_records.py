@@ -22,7 +22,7 @@ def test_packed_resamples_lose_a_fiftieth_of_their_spread():
 def test_a_thinned_curve_keeps_its_ends_and_shape():
     generator = np.random.default_rng(0)
     curve = curve_of_scores(generator.normal(0.6, 0.1, 3000), generator.normal(0.0, 0.1, 50_000))
-    thin = records._thinned(curve)
+    thin = records._thinned(curve, ("thresholds", "fmr", "fnmr"))
     assert len(thin["fmr"]) <= records.CURVE_POINTS and thin["impostor"] == 50_000
     assert (thin["fmr"][0], thin["fmr"][-1], thin["fnmr"][0], thin["fnmr"][-1]) == (1, 0, 0, 1)
     shown = np.interp(curve.thresholds, thin["thresholds"], thin["fnmr"])

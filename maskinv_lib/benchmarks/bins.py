@@ -135,8 +135,8 @@ def _lists(content: object, path: Path) -> tuple[list, list]:
 def _flag(flag: object, where: str) -> bool:
     if isinstance(flag, int) and flag in (0, 1):
         return bool(flag)
-    shown = repr(flag)[:40]
-    raise ValueError(f"{where}: its flag must be True or False, not {shown} ({type(flag).__name__}). Correct the file.")
+    shown = f"{flag!r:.40}" if isinstance(flag, int | float | str | bytes) else f"a {type(flag).__name__}"
+    raise ValueError(f"{where}: its flag must be True or False, not {shown}. Correct the file.")
 
 
 def _content(picture: object) -> tuple:

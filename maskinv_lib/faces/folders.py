@@ -50,7 +50,9 @@ def read_folder(
     """
     root = Path(root)
     listed, problems = _list_people(root)
-    images, used, bad = _load(root, listed, _points(landmarks))
+    points = _points(landmarks)
+    problems += _misnamed(points, listed)
+    images, used, bad = _load(root, listed, points)
     _report(root, problems + bad, len(listed) + len(problems), skip_bad)
     if not used:
         raise ValueError(f"{root} holds no usable picture: expected {root.name}/person/picture.jpg.")
@@ -86,6 +88,13 @@ def _points(landmarks: Path | Mapping[str, np.ndarray] | None) -> Mapping[str, n
     if landmarks is None:
         return {}
     return landmarks if isinstance(landmarks, Mapping) else read_landmarks(landmarks)
+
+
+def _misnamed(points: Mapping[str, np.ndarray], listed: Sequence[str]) -> list[str]:
+    """Return landmark rows that would be passed over because their picture's suffix differs, as "name: reason"."""
+    there, stems = set(listed), {name.rpartition(".")[0]: name for name in listed}
+    meant = {name: stems.get(name.rpartition(".")[0]) for name in points if name not in there}
+    return [f"{name}: a row of landmarks without a picture; {other} is there" for name, other in meant.items() if other]
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -18,6 +18,7 @@ from maskinv_lib.checks import whole_number
 from maskinv_lib.faces import SIZE, Faces
 from maskinv_lib.faces.pictures import decode
 from maskinv_lib.faces.record_headers import EXACT, LAYOUTS, labels_of, read_payload, scan
+from maskinv_lib.randomness import key, permutation
 
 
 class RecordFile:
@@ -193,6 +194,15 @@ def faces(
         text = f"{records.path}: {len(bad)} of {len(chosen)} pictures left out (keys {shown}): no faces of 112 x 112."
         warnings.warn(text, stacklevel=2)
     return Faces(images=images, identity=dense(records.labels[kept]), source=source, publishable=False)
+
+
+def held_back(identity: Tensor, people: int, seed: int) -> Tensor:
+    """Return bool [N]: which faces show one of the ``people`` that are held back, drawn by ``seed`` from all.
+
+    identity: int64 [N], from 0 without a gap.
+    """
+    order = permutation(key("validation people", seed), int(identity.max()) + 1)
+    return torch.isin(identity, order[:people])
 
 
 def _decoded(records: RecordFile, chosen: Tensor, skip_bad: bool, cache: Path | None) -> tuple[Tensor, Tensor]:

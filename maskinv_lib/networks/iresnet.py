@@ -24,7 +24,7 @@ class PReLU(nn.PReLU):
         """Return x where positive, weight * x elsewhere, [B, C, H, W] in the dtype of x."""
         if x.device.type != "cpu" or not torch.is_grad_enabled():
             return super().forward(x)
-        return x.relu() - self.weight.to(x.dtype)[:, None, None] * (-x).relu()
+        return torch.addcmul(x.relu(), self.weight.to(x.dtype)[:, None, None], (-x).relu(), value=-1)
 
 
 class Block(nn.Module):
