@@ -4,7 +4,7 @@ The rooms, in the order in which faces walk through them (each imports only from
 checks, files, randomness, recipes, fingerprints, faces, mask_shapes, masks, networks, templates, objectives,
 checkpoints, training, benchmarks, metrics, resampling, evaluation, uncertainty, verdicts, figures, explain, places,
 ladders, study, and last the doors: records, pipeline, photographs, verification, shared_people, own_sets, exporting,
-catalogue, tables, comparison, choices, jobs, progress, running, publishing, commands, __main__.
+catalogue, tables, jobs, comparison, choices, progress, running, publishing, commands, __main__.
 """
 
 __version__ = "0.1.0"

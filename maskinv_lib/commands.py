@@ -84,11 +84,9 @@ def _compare(options: argparse.Namespace) -> None:
 
 def _points(path: Path) -> object:
     from maskinv_lib.faces.landmarks import find_landmarks
-    from maskinv_lib.faces.pictures import decode
+    from maskinv_lib.photographs import open_picture
 
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no picture {path}.")
-    return find_landmarks(decode(path.read_bytes(), str(path)), str(path))
+    return find_landmarks(open_picture(path), str(path))
 
 
 def _shared(options: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from maskinv_lib import files, records, study
+from maskinv_lib import files, jobs, records, study
 from maskinv_lib.benchmarks import Comparisons
 from maskinv_lib.benchmarks.drawn import RELEASED
 from maskinv_lib.evaluation import Evaluation
@@ -148,16 +148,14 @@ def rungs(
     return means, dots
 
 
-def folder(profile: Profile, kind: str = "tables", benchmark: str = "") -> Path:
-    """Return where a study's tables, or its figures, are written; of several benchmarks, a folder each."""
-    base = study.runs() / profile.name / kind
-    return base if len(profile.benchmarks) == 1 else base / study.checked_benchmark(profile, benchmark).name
+def _folder(profile: Profile, benchmark: str, kind: str) -> Path:
+    return jobs.tables(profile, study.checked_benchmark(profile, benchmark), kind)
 
 
 def save_figure(profile: Profile, source: str, name: str, figure: Figure, benchmark: str = "") -> None:
     """Write a figure of a study evaluated here as PNG at 110 dots per inch and as SVG; one of published numbers not."""
     for kind in ("png", "svg") if source == records.HERE else ():
-        with files.whole_file(folder(profile, "figures", benchmark) / f"{name}.{kind}") as temporary:
+        with files.whole_file(_folder(profile, benchmark, "figures") / f"{name}.{kind}") as temporary:
             figure.savefig(temporary, dpi=110, metadata={"Date": None} if kind == "svg" else None)
 
 
@@ -166,7 +164,7 @@ def save_tables(profile: Profile, source: str, benchmark: str = "", **frames: pd
     if source != records.HERE:
         return "Nothing written: these numbers are published already."
     for name, frame in frames.items():
-        write_csv(folder(profile, "tables", benchmark) / f"{name}.csv", frame)
+        write_csv(_folder(profile, benchmark, "tables") / f"{name}.csv", frame)
     return ", ".join(f"{len(frame):,} rows in {name}.csv" for name, frame in frames.items())
 
 

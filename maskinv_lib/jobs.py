@@ -39,9 +39,9 @@ def compared(profile: Profile, benchmark: Benchmark) -> Path:
     return folder if len(profile.benchmarks) == 1 else folder / benchmark.name
 
 
-def tables(profile: Profile, benchmark: Benchmark) -> Path:
-    """Return the folder of a benchmark's tables."""
-    folder = study.runs() / profile.name / "tables"
+def tables(profile: Profile, benchmark: Benchmark, kind: str = "tables") -> Path:
+    """Return the folder of a benchmark's tables, or with kind "figures" of its figures."""
+    folder = study.runs() / profile.name / kind
     return folder if len(profile.benchmarks) == 1 else folder / benchmark.name
 
 

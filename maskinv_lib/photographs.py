@@ -1,10 +1,12 @@
 """Photographs in any form that a caller may have them in become pixels of aligned faces."""
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import ExifTags, Image
 from torch import Tensor
 
 from maskinv_lib.faces import SIZE, Faces
@@ -16,16 +18,42 @@ Photographs = Faces | Folder | Tensor | str | Path | Sequence[str | Path]
 """Aligned faces: a set, pixels uint8 [N, 3, 112, 112], a picture file, several of them, or a folder of people."""
 
 
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF's orientation -> what turns the stored pixels into the picture that a viewer shows."""
+
+
+def open_picture(path: str | Path) -> np.ndarray:
+    """Return a picture file as a viewer shows it, uint8 [H, W, 3] RGB: turned as a telephone's EXIF tag asks for.
+
+    Raises FileNotFoundError, or ValueError for what is no picture, naming the file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no picture {path}.")
+    data = path.read_bytes()
+    pixels = decode(data, str(path))
+    with Image.open(io.BytesIO(data)) as opened:
+        turn = UPRIGHT.get(opened.getexif().get(ExifTags.Base.Orientation))
+    return pixels if turn is None else np.asarray(Image.fromarray(pixels).transpose(turn))
+
+
 def read_photograph(path: Path, landmarks: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
     """Return one aligned face, uint8 [112, 112, 3], of a picture file.
 
     landmarks: picture name (the path as given, or the file's name) -> five points, float [5, 2]; a picture without any
-    must be 112 x 112 and counts as aligned. Raises FileNotFoundError, or ValueError naming the file.
+    must be 112 x 112 and counts as aligned. The points are those of the picture as ``open_picture`` returns it.
+    Raises FileNotFoundError, or ValueError naming the file.
     """
     path, points = Path(path), landmarks or {}
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no picture {path}.")
-    picture = decode(path.read_bytes(), str(path))
+    picture = open_picture(path)
     found = next((points[name] for name in (str(path), path.as_posix(), path.name) if name in points), None)
     if found is not None:
         return align(picture, found, str(path))

@@ -31,7 +31,7 @@ repository's history."""
 def study_files(profile: Profile) -> list[Path]:
     """Return the files that a finished study holds beside its stages."""
     folder = study.runs() / profile.name
-    found = [folder / "faces-and-masks.ipynb"] if profile.ladder == "rendered" else [folder / "openings.csv"]
+    found = [folder / "faces-and-masks.ipynb"] if profile.ladder == "rendered" else []
     for benchmark in profile.benchmarks:
         tables = [jobs.tables(profile, benchmark) / f"{name}.csv" for name in ("metrics", "differences")]
         found += [jobs.compared(profile, benchmark) / "compare.ipynb", *tables]
@@ -168,18 +168,29 @@ def _publish_whole(found: list[Run], folder: Path, target: Path, profile: Profil
     if profile.ladder == "rendered":
         files.write_text(target / "notebooks/faces-and-masks.ipynb", clean(folder / "faces-and-masks.ipynb"))
     else:
-        shutil.copyfile(folder / "openings.csv", target / "openings.csv")
+        files.write_text(target / "openings.csv", openings(profile))
     for benchmark in profile.benchmarks:
         name = f"compare{jobs.suffix(profile, benchmark)}.ipynb"
         files.write_text(target / "notebooks" / name, clean(jobs.compared(profile, benchmark) / "compare.ipynb"))
-    for kind in ("tables", "figures"):
-        for path in sorted((folder / kind).rglob("*.*")):
-            there = target / kind / path.relative_to(folder / kind)
-            there.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, there)
+        for kind in ("tables", "figures"):
+            place = jobs.tables(profile, benchmark, kind)
+            there = target / place.relative_to(folder)
+            there.mkdir(parents=True, exist_ok=True)
+            for path in sorted(place.glob("*.*")):
+                shutil.copyfile(path, there / path.name)
     about = {"profile": profile.name, "idea": profile.idea, "took": _took(folder, found)}
     about |= {"benchmarks": [one.name for one in profile.benchmarks], "caveat": caveat(profile)}
     files.write_json(target / "profile.json", about)
+
+
+def openings(profile: Profile) -> str:
+    """Return ``openings.csv``: the openings of test sets that were published before, then those noted in ``runs``."""
+    places = (results(profile) / "openings.csv", study.runs() / profile.name / "openings.csv")
+    before, now = (path.read_text(encoding="utf-8").splitlines() if path.exists() else [] for path in places)
+    head, known = (before or now)[:1], set(now)
+    if not head:
+        raise FileNotFoundError(f"{places[1]} is not there: which test sets were opened, and when, is not known.")
+    return "".join(f"{line}\n" for line in [*head, *[line for line in before if line not in known], *now[1:]])
 
 
 SAID = ("<!-- said by make publish -->", "<!-- end -->")

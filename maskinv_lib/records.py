@@ -145,5 +145,5 @@ def read_evaluation(run: Run, folder: Path | None = None) -> Evaluated:
                 n: part[n] for n in ("identities", "fold_error", "threshold", "effective_genuine", "effective_impostor")
             },
         )
-    source = HERE if own else PUBLISHED + ("" if current else ", made with other code or settings than today's")
+    source = HERE if own else PUBLISHED + ("" if current else ", with other code, settings or data than those here")
     return Evaluated(run=run, evaluations=evaluations, curves=curves, facts=facts, source=source)

@@ -50,6 +50,7 @@ def shared_people(
     value = threshold.value if isinstance(threshold, Threshold) else threshold
     if value is None or not -1 <= value <= 1:
         raise ValueError(f"Shared people need a threshold from -1 to 1: give one. Got: {threshold}.")
+    value = float(torch.tensor(value))  # in the precision of the scores, so that one that equals it reaches it
     sides = [_side(one, recogniser) for one in (a, b)]
     rows = []
     for way, (one, other) in zip(WAYS, (sides, reversed(sides)), strict=True):

@@ -296,3 +296,11 @@ def test_real_sets(name, pairs, distinct, people):
     assert people is None or len(found.components.unique()) == people
     for fold in range(10):
         assert found.genuine[found.fold == fold].sum() == pairs // 20
+
+
+def test_a_flag_that_holds_itself_is_named_by_its_type(tmp_path):
+    flag = []
+    flag.append(flag)
+    (tmp_path / "x.bin").write_bytes(pickle.dumps(([jpeg(RED)] * 2, [flag])))
+    with pytest.raises(ValueError, match="pair 0: its flag must be True or False, not a list"):
+        read_bin(tmp_path / "x.bin")

@@ -5,7 +5,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from maskinv_lib import comparison, records, study
+from maskinv_lib import comparison, jobs, records, study
 from maskinv_lib.figures import ladder as draw_ladder
 from tests import tiny
 
@@ -51,7 +51,7 @@ def test_numbers_of_other_code_or_settings_are_not_mixed_in(shared, fresh, tmp_p
         comparison.gather(tiny.profile(), 1)
     shutil.rmtree(fresh / "tiny")
     monkeypatch.setenv("MASKINV_RESULTS", str(tmp_path / "published"))
-    assert "other code or settings than today" in comparison.gather(tiny.profile())[1]
+    assert "other code, settings or data than those here" in comparison.gather(tiny.profile())[1]
     assert "Nothing written" in comparison.save_tables(tiny.profile(), records.PUBLISHED, metrics=None)
 
 
@@ -102,7 +102,7 @@ def test_figures_are_saved_twice(gathered):
     figure = draw_ladder(means, seeds=dots)
     comparison.save_figure(tiny.profile(), records.PUBLISHED, "other", figure)
     comparison.save_figure(tiny.profile(), records.HERE, "ladder", figure)
-    folder = comparison.folder(tiny.profile(), "figures")
+    folder = jobs.tables(tiny.profile(), tiny.profile().benchmarks[0], "figures")
     assert (folder / "ladder.png").read_bytes()[1:4] == b"PNG" and "<svg" in (folder / "ladder.svg").read_text()
     assert not list(folder.glob("other*"))
     for path in folder.iterdir():

@@ -92,3 +92,8 @@ def test_named_pictures_come_in_the_order_asked_for(tree):
     np.testing.assert_array_equal(found, [picture(2), picture(0)])
     with pytest.raises(ValueError, match=r"ada/none\.png: no such file"):
         read_pictures(tree, ["ada/none.png"])
+
+
+def test_a_row_of_landmarks_for_the_same_picture_with_another_ending_is_an_error(tree):
+    with pytest.raises(ValueError, match=r"ada/x\.jpg: a row of landmarks without a picture; ada/x\.png is there"):
+        read_folder(tree, landmarks={"ada/x.jpg": T})

@@ -140,3 +140,14 @@ def test_it_learns_in_fp32_and_bf16(autocast):
     assert losses[-1] < 0.7 * losses[0]
     assert all(p.grad.isfinite().all() for p in network.parameters() if p.requires_grad)
     assert network.stem.bn.num_batches_tracked == 6 and torch.equal(network.features.weight, torch.ones(16))
+
+
+def test_a_strided_depthwise_unit_gives_torch_s_values_and_gradients_in_training():
+    unit = ConvUnit(6, 6, 3, stride=2, padding=1, groups=6, active=False)
+    x = torch.randn(2, 6, 11, 8, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    weight = unit.conv.weight
+    ours, theirs = unit._convolved(x), torch.nn.functional.conv2d(x, weight, None, 2, 1, 1, 6)
+    torch.testing.assert_close(ours, theirs)
+    gradients = [torch.autograd.grad(y.pow(3).sum(), (x, weight)) for y in (ours, theirs)]
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other)

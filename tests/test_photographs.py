@@ -7,7 +7,7 @@ from PIL import Image
 
 from maskinv_lib.faces import TEMPLATE
 from maskinv_lib.faces.folders import read_folder
-from maskinv_lib.photographs import pixels_of, read_photograph
+from maskinv_lib.photographs import open_picture, pixels_of, read_photograph
 
 
 def save(path, image):
@@ -50,3 +50,22 @@ def test_landmarks_that_could_be_of_two_pictures_are_refused(patterned, tmp_path
         pixels_of(paths, {"1.png": np.array(TEMPLATE)})
     with pytest.raises(ValueError, match="no picture"):
         pixels_of([])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_telephone_s_picture_is_turned_as_a_viewer_turns_it(tmp_path, orientation):
+    stored = np.random.default_rng(0).integers(0, 256, (6, 4, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[274] = orientation
+    Image.fromarray(stored).save(tmp_path / "x.png", exif=exif)
+    turned = {
+        1: stored,
+        2: stored[:, ::-1],
+        3: stored[::-1, ::-1],
+        4: stored[::-1],
+        5: stored.transpose(1, 0, 2),
+        6: np.rot90(stored, -1),
+        7: stored[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(stored),
+    }[orientation]
+    np.testing.assert_array_equal(open_picture(tmp_path / "x.png"), turned)

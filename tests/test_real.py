@@ -1,16 +1,21 @@
 """The ladder on real faces, end to end on small files that the tests write: a record file, a teacher, a .bin set."""
 
+import csv
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from maskinv_lib import choices, comparison, ladders, pipeline, study, tables
+from maskinv_lib import choices, comparison, jobs, ladders, pipeline, study, tables
 from maskinv_lib.benchmarks.bins import write_bin
 from maskinv_lib.benchmarks.drawn import RELEASED
 from maskinv_lib.faces.record_writer import write_records
 from maskinv_lib.files import file_hash
 from maskinv_lib.networks import build_network
 from maskinv_lib.networks.weights import save_network
+from maskinv_lib.recipes import fingerprint
 from tests.conftest import run_module
 
 STAGES = tuple(stage.name for stage in ladders.REAL_LADDER)
@@ -44,20 +49,28 @@ def data(patterned, tmp_path_factory):
     return root
 
 
+def folder_of(data, tmp_path, told, *names):
+    """Return a data folder that says ``told`` and shares the named files with ``data``."""
+    root = tmp_path / "other"
+    root.mkdir()
+    (root / "maskinv.toml").write_text(told)
+    for name in names:
+        (root / name).symlink_to(data / name)
+    return root
+
+
+def small(profile):
+    """Return the profile with four steps of four faces a stage."""
+    schedule = dataclasses.replace(profile.schedule, budget=16, batch=4)
+    return dataclasses.replace(profile, schedule=schedule, resamples=20, precision="fp32")
+
+
 @pytest.fixture
 def real(data, tmp_path, monkeypatch):
     """The real profile on that folder, four steps of four faces a stage."""
     made = ladders.PROFILES["real"]
-
-    def small():
-        import dataclasses
-
-        profile = made()
-        schedule = dataclasses.replace(profile.schedule, budget=16, batch=4)
-        return dataclasses.replace(profile, schedule=schedule, resamples=20, precision="fp32")
-
     monkeypatch.setenv("MASKINV_DATA", str(data))
-    monkeypatch.setitem(study.PROFILES, "real", small)
+    monkeypatch.setitem(study.PROFILES, "real", lambda: small(made()))
     monkeypatch.setattr(study, "TRIAL_BUDGET", 8)
     return study.get_profile("real")
 
@@ -125,6 +138,9 @@ def test_the_whole_ladder_to_verdicts(real):
     assert file_hash(real.faces.root / "teacher.safetensors") in ladders.caveat(real)
     one, other = (gathered["teacher"][seed].evaluations for seed in range(2))
     assert all(one[place].metrics == other[place].metrics for place in one)  # an import has no seed
+    text = (run_of("kd-only").measured / "metrics.json").read_text()
+    assert '"fmr":[' in text and '"thresholds":' not in text  # they would be scores of single pairs
+    assert np.isnan(gathered["kd-only"][0].curves[comparison.conditions(gathered)[0]].thresholds).all()
     openings = (study.runs() / "real" / "openings.csv").read_text().splitlines()
     assert openings[0] == "date,benchmark,stage,seed,commit,key"
     assert len(openings) == 1 + 2 * len(STAGES)
@@ -159,8 +175,6 @@ def test_the_best_trial_of_a_stage_is_chosen_and_read_back(monkeypatch, tmp_path
     ]
     assert [row["chosen"] for row in choices.rows(found)] == ["no", "no", "yes", "yes", "no"]
     path = tmp_path / "real.csv"
-    import csv
-
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, choices.COLUMNS)
         writer.writeheader()
@@ -184,12 +198,10 @@ def test_data_that_are_missing_are_named_with_the_remedy(real, data, monkeypatch
 
 
 def test_a_teacher_of_another_network_is_refused(real, data, monkeypatch, tmp_path):
-    folder = tmp_path / "other"
-    folder.mkdir()
-    (folder / "maskinv.toml").write_text(TOLD.replace('"compact"', '"iresnet18"'))
-    for name in ("people", "teacher.safetensors", "pairs.bin"):
-        (folder / name).symlink_to(data / name)
-    monkeypatch.setenv("MASKINV_DATA", str(folder))
+    told = TOLD.replace('"compact"', '"iresnet18"')
+    monkeypatch.setenv(
+        "MASKINV_DATA", str(folder_of(data, tmp_path, told, "people", "teacher.safetensors", "pairs.bin"))
+    )
     with pytest.raises(ValueError, match=r"teacher\.safetensors holds compact, 16-D, not iresnet18"):
         pipeline.train(study.open_run(profile="real", stage="teacher", seed=0))
     assert not (study.runs() / "real" / "seed-0" / "teacher" / "model.safetensors").exists()
@@ -218,9 +230,102 @@ def test_an_unknown_word_in_the_data_folder_s_file_is_refused(data, monkeypatch,
         study.get_profile("real")
 
 
-def test_rates_that_were_chosen_reach_the_plan(real):
-    import dataclasses
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('validation = "3"', "validation must be a whole number, not '3'"),
+        ('skip_bad = "yes"', "skip_bad must be true or false, not 'yes'"),
+        ("without = [1.5]", "a label of without"),
+        ("benchmarks = []", "one or more"),
+        ('benchmarks = [{name = "a"}]', "a benchmark is"),
+        ('benchmarks = [{name = "a", path = "b", kind = "c"}]', "Unknown name of a benchmark's value .* 'kind'"),
+        ('benchmarks = [{name = "a b", path = "b"}]', "cannot be called 'a b'"),
+        ('benchmarks = [{name = "tables", path = "b"}]', "cannot be called 'tables'"),
+        ('benchmarks = [{name = "a", path = "b", protocol = "oficial"}]', "Unknown protocol .*'oficial'"),
+        ('benchmarks = [{name = "a", path = "b", kinds = ["blue"]}]', "Unknown kinds .*'blue'"),
+        ('benchmarks = [{name = "a", path = "b"}, {name = "a", path = "c"}]', "a name of its own"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_with_the_file_s_name(monkeypatch, tmp_path, text, message):
+    (tmp_path / "maskinv.toml").write_text(text + "\n")
+    monkeypatch.setenv("MASKINV_DATA", str(tmp_path))
+    with pytest.raises(ValueError, match=message) as caught:
+        study.get_profile("real")
+    assert "maskinv.toml" in str(caught.value)
 
+
+def test_look_alikes_are_left_out_of_the_default_training_set_alone(data, monkeypatch, tmp_path):
+    monkeypatch.setenv("MASKINV_DATA", str(tmp_path))
+    (tmp_path / "lfw.bin").touch()
+    (tmp_path / "maskinv.toml").write_text('benchmarks = [{name = "lfw", path = "lfw.bin"}]\n')
+    assert study.get_profile("real").faces.without == ladders.LOOKALIKES
+    with (tmp_path / "maskinv.toml").open("a") as file:
+        file.write('training = "mine"\n')
+    assert study.get_profile("real").faces.without == ()
+
+
+def test_nothing_is_touched_where_the_data_are_not_at_hand(real, monkeypatch):
+    folder = jobs.prepare(real, study.planned(real, range(1)))
+    before = {path: path.read_text() for path in folder.rglob("*") if path.is_file()}
+    assert before
+    monkeypatch.delenv("MASKINV_DATA")
+    lost = study.get_profile("real")
+    with pytest.raises(FileNotFoundError, match="Set MASKINV_DATA"):
+        jobs.prepare(lost, study.planned(lost, range(1)))
+    assert {path: path.read_text() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_set_of_other_pictures_with_the_same_names_and_sizes_is_another_set(tmp_path):
+    (tmp_path / "set/ann").mkdir(parents=True)
+    picture = tmp_path / "set/ann/1.png"
+    picture.write_bytes(b"one")
+    before = fingerprint(tmp_path, "set")
+    assert fingerprint(tmp_path, "set") == before != "missing"
+    picture.write_bytes(b"two")
+    assert fingerprint(tmp_path, "set") != before
+    (tmp_path / "linked").symlink_to(tmp_path / "set")
+    assert fingerprint(tmp_path, "linked") == fingerprint(tmp_path, "set")
+    assert fingerprint(tmp_path, "nowhere") == fingerprint(None, "set") == "missing"
+
+
+def test_students_inherit_the_contract_that_the_data_folder_tells(data, monkeypatch, tmp_path):
+    root = folder_of(data, tmp_path, TOLD + '\ncontract = "zero to one"\n', "people", "pairs.bin")
+    weights = build_network("iresnet18", 16, seed=5).state_dict()
+    torch.save(weights, root / "teacher.pth")
+    text = (root / "maskinv.toml").read_text().replace("compact", "iresnet18").replace(".safetensors", ".pth")
+    (root / "maskinv.toml").write_text(text)
+    monkeypatch.setenv("MASKINV_DATA", str(root))
+    profile = small(study.get_profile("real"))
+    monkeypatch.setitem(study.PROFILES, "real", lambda: profile)
+    for stage in ("teacher", "kd-only"):
+        pipeline.train(run_of(stage))
+        assert pipeline.model_of(run_of(stage)).contract.name == "zero to one"
+
+
+def test_a_protocol_of_sessions_is_a_benchmark_without_unmasked_pairs(data, monkeypatch, tmp_path):
+    root = folder_of(data, tmp_path, TOLD, "people", "teacher.safetensors")
+    rows = [(0, 1, 0, "reference"), (0, 2, 1, "probe"), (0, 1, 1, "reference"), (1, 1, 0, "reference")]
+    rows += [(1, 2, 1, "probe"), (1, 1, 1, "reference")]
+    (root / "field").mkdir()
+    for place in range(len(rows)):
+        rough = np.random.default_rng(place).integers(0, 256, (7, 7, 3), dtype=np.uint8)
+        Image.fromarray(rough).resize((112, 112)).save(root / "field" / f"{place}.png")
+    text = "".join(f"{place}.png,{','.join(map(str, row))}\n" for place, row in enumerate(rows))
+    (root / "field/pairs.csv").write_text("image,identity,session,masked,role\n" + text)
+    told = '{name = "field", path = "field/pairs.csv", protocol = "sessions"}'
+    (root / "maskinv.toml").write_text(TOLD.partition("benchmarks")[0] + f"benchmarks = [{told}]\n")
+    monkeypatch.setenv("MASKINV_DATA", str(root))
+    run = study.open_run(profile="real", stage="teacher", seed=0)
+    pipeline.train(run)
+    gathered = {"teacher": [pipeline.evaluate_run(run)]}
+    assert comparison.conditions(gathered) == [("masked-unmasked", "real"), ("masked-masked", "real")]
+    assert comparison.released_cases(gathered) == []
+    assert comparison.shown_scores(gathered["teacher"][0]) == {}  # two genuine pairs are nobody's histogram
+    means, _ = comparison.rungs(gathered, comparison.conditions(gathered), "eer")
+    assert list(means) == ["masked-unmasked, real masks", "masked-masked, real masks"]
+
+
+def test_rates_that_were_chosen_reach_the_plan(real):
     profile = dataclasses.replace(real, learning_rates={"kd-only": 5e-4})
     plans = {run.stage.name: run.plan for run in study.planned(profile, range(1))}
     assert plans["kd-only"].schedule.learning_rate == 5e-4

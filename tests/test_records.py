@@ -27,3 +27,4 @@ def test_a_thinned_curve_keeps_its_ends_and_shape():
     assert (thin["fmr"][0], thin["fmr"][-1], thin["fnmr"][0], thin["fnmr"][-1]) == (1, 0, 0, 1)
     shown = np.interp(curve.thresholds, thin["thresholds"], thin["fnmr"])
     assert np.abs(shown - curve.fnmr).max() < 0.05
+    assert "thresholds" not in records._thinned(curve, ("fmr", "fnmr"))

@@ -104,3 +104,11 @@ def test_a_threshold_without_a_value_is_refused(sets):
         shared_people(*sets, Given(), 2.0)
     at = Threshold(value=0.8, fmr=0.01, fnmr=0.1, **told)
     assert len(shared_people(*sets, Given(), at)) == 2
+
+
+def test_a_threshold_that_a_score_equals_in_the_scores_precision_is_reached():
+    one, other = (faces_at([place], [0], "x") for place in (X, (0.3, 0.9, 0.0)))
+    templates = [Given().templates(faces.images) for faces in (one, other)]
+    score = float((templates[0] @ templates[1].T).item())
+    above = score + 1e-9  # as float32, which scores are, the same number
+    assert set(shared_people(one, other, Given(), above).found_by) == {"both"}

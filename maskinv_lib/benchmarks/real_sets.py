@@ -1,6 +1,6 @@
 """Readers of real-mask sets: MFR2, RMFRD, any folder with a pairs file, and the session protocol of MFRC-21.
 
-The people of these sets did not agree to more than research: names stay out of messages, pictures out of results.
+The people of these sets did not agree to more than research: no name and no picture of theirs is in any result.
 """
 
 from collections.abc import Mapping
