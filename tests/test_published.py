@@ -11,9 +11,15 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
+from maskinv_lib.benchmarks.bins import read_bin
+from maskinv_lib.benchmarks.drawn import DrawnPairs
+from maskinv_lib.benchmarks.real_sets import read_mfr2
+from maskinv_lib.faces import Faces
+from maskinv_lib.metrics import measure
 from maskinv_lib.networks import InputContract, build_network
 from maskinv_lib.networks.published import CONTRACTS, import_weights, mxnet_name
 from maskinv_lib.networks.weights import save_network
+from maskinv_lib.templates import NetworkRecogniser
 
 torch.set_num_threads(1)
 
@@ -123,17 +129,50 @@ def test_a_missing_mxnet_tensor_is_named(tmp_path, mobile):
 
 
 def test_real_published_weights_give_the_published_embeddings():
-    if "MASKINV_DATA" not in os.environ:
-        pytest.skip("needs published weights: set MASKINV_DATA to a folder that holds models/mobilefacenet_y1.*")
-    models = Path(os.environ["MASKINV_DATA"]) / "models"
-    if not (models / "mobilefacenet_y1.safetensors").is_file():
-        pytest.skip("the folder MASKINV_DATA holds no models/mobilefacenet_y1.safetensors")
-    network, facts = import_weights(models / "mobilefacenet_y1.safetensors")
-    reference = np.load(models / "mobilefacenet_y1.reference.npz")
+    weights, embeddings = real("models/mobilefacenet_y1.safetensors", "models/mobilefacenet_y1.reference.npz")
+    network, facts = import_weights(weights)
+    reference = np.load(embeddings)
     with torch.no_grad():
         found = network.eval()(torch.from_numpy(reference["images"]).permute(0, 3, 1, 2))
     assert facts["network"] == "mobilefacenet" and facts["embedding_size"] == 128
     assert np.abs(found.numpy() - reference["embeddings"]).max() < 1e-3
+
+
+def real(*names):
+    """The paths of real data; skips where they are not at hand."""
+    if "MASKINV_DATA" not in os.environ:
+        pytest.skip(f"needs real data: set MASKINV_DATA to a folder that holds {' and '.join(names)}")
+    paths = [Path(os.environ["MASKINV_DATA"]) / name for name in names]
+    for path in paths:
+        if not path.exists():
+            pytest.skip(f"the folder MASKINV_DATA holds no {path.name}")
+    return paths
+
+
+def test_the_real_teacher_on_real_masks_is_as_measured_elsewhere():
+    weights, folder = real("models/mobilefacenet_y1.safetensors", "faces/mfr2")
+    teacher, benchmark = NetworkRecogniser(import_weights(weights)[0]), read_mfr2(folder)
+    eers = {}
+    for protocol in ("all-pairs", "official"):
+        only = benchmark.only(protocol, protocol)
+        found = only.comparisons(only.templates(teacher.templates))
+        eers |= {(protocol, condition): measure(compared)["eer"].value for condition, _, compared in found}
+    known = {"all": 0.0703, "masked-masked": 0.085, "masked-unmasked": 0.065, "unmasked-unmasked": 0.0}
+    for condition, eer in known.items():
+        assert eers["all-pairs", condition] == pytest.approx(eer, abs=0.003)
+    assert eers["official", "all"] == pytest.approx(0.066, abs=0.003)
+
+
+@pytest.mark.study
+def test_the_real_teacher_s_ten_fold_accuracy_on_lfw():
+    weights, path = real("models/mobilefacenet_y1.safetensors", "faces/lfw.bin")
+    found = read_bin(path)
+    faces = Faces(images=found.images, identity=found.components, source="lfw", publishable=False)
+    pairs = DrawnPairs(name="lfw", faces=faces, index=found.index, kinds=())
+    teacher = NetworkRecogniser(import_weights(weights)[0])
+    templates = pairs.templates(lambda images: F.normalize(teacher.embeddings(images, flip=False), dim=1))
+    ((_, _, compared),) = pairs.comparisons(templates)
+    assert measure(compared)["accuracy"].value == pytest.approx(0.992, abs=0.002)
 
 
 MAGFACE = InputContract(name="zero to one", mean=0.0, scale=255.0)
