@@ -141,7 +141,8 @@ def rungs(
         heading = title(*place)
         for stage, found in gathered.items():
             parts = [one.evaluations[place] for one in found]
-            metrics = {name: metric_over_seeds(parts, name) for name in names}
+            known = [name for name in names if name in parts[0].metrics]  # a set without folds has no accuracy
+            metrics = {name: metric_over_seeds(parts, name) for name in known}
             means.setdefault(heading, {})[stage] = metrics[names[0]] if len(names) == 1 else metrics
             values = [part.metrics[names[0]].value for part in parts]
             dots.setdefault(heading, {})[stage] = [value for value in values if value is not None]
