@@ -322,6 +322,8 @@ def test_a_protocol_of_sessions_is_a_benchmark_without_unmasked_pairs(data, monk
     assert comparison.released_cases(gathered) == []
     assert comparison.shown_scores(gathered["teacher"][0]) == {}  # two genuine pairs are nobody's histogram
     means, _ = comparison.rungs(gathered, comparison.conditions(gathered), "eer")
+    both, _ = comparison.rungs(gathered, comparison.conditions(gathered), "eer", "accuracy")
+    assert {tuple(found["teacher"]) for found in both.values()} == {("eer",)}  # without folds there is no accuracy
     assert list(means) == ["masked-unmasked, real masks", "masked-masked, real masks"]
 
 
