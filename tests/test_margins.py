@@ -7,7 +7,7 @@ import torch
 
 from maskinv_lib import randomness
 from maskinv_lib.objectives import Batch, Objective, build_objective, known_objectives
-from maskinv_lib.objectives.margins import ArcFace, CosFace, ElasticFaceArc, Softmax, add_angle
+from maskinv_lib.objectives.margins import ORDERS, ArcFace, CosFace, ElasticFaceArc, ElasticFaceCos, Softmax, add_angle
 
 torch.set_num_threads(1)
 
@@ -16,6 +16,7 @@ HEADS = {
     "arc": (ArcFace, {}),
     "cos": (CosFace, {}),
     "elastic": (ElasticFaceArc, {"deviation": 0.0}),
+    "elastic-cos": (ElasticFaceCos, {"deviation": 0.0}),
 }
 TABLE = {  # degrees -> loss without a margin, ArcFace 0.5, CosFace 0.35; two classes at right angles, s = 64
     30: (0.0, 0.2412, 0.3064),
@@ -51,7 +52,7 @@ def at(degrees):
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-3), (torch.bfloat16, 0.1)])
-@pytest.mark.parametrize("name, column", [("none", 0), ("arc", 1), ("cos", 2), ("elastic", 1)])
+@pytest.mark.parametrize("name, column", [("none", 0), ("arc", 1), ("cos", 2), ("elastic", 1), ("elastic-cos", 2)])
 def test_values_at_known_angles(name, column, dtype, tolerance):
     head = two_classes(name)
     for degrees, row in TABLE.items():
@@ -63,7 +64,8 @@ def test_values_at_known_angles(name, column, dtype, tolerance):
 def test_values_beyond_pi_minus_the_margin(dtype, tolerance):
     losses = {name: [loss_and_gradient(two_classes(name), at(t), dtype)[0] for t in (175, 180)] for name in HEADS}
     assert losses["none"] == pytest.approx([69.3344, 64.0], abs=tolerance)
-    assert losses["cos"] == pytest.approx([91.7344, 86.4], abs=tolerance)
+    for name in ("cos", "elastic-cos"):
+        assert losses[name] == pytest.approx([91.7344, 86.4], abs=tolerance)
     for name in ("arc", "elastic"):
         assert losses[name][0] >= 69.33 and losses[name][1] >= 64.0
 
@@ -133,22 +135,121 @@ def test_the_published_form_is_a_switch_and_pays_for_being_opposite():
 def test_elastic_margins_follow_the_keys_alone():
     head = ElasticFaceArc(embedding_size=2, classes=2, seed=0)
     keys = randomness.key(11, torch.arange(20_000))
-    many = head.margins(batch(torch.zeros(20_000, 2), keys=keys))
+    many = head.margins(batch(torch.zeros(20_000, 2), keys=keys), torch.zeros(20_000, 1))
     assert many.shape == (20_000, 1) and many.dtype == torch.float32
     assert many.mean().item() == pytest.approx(0.5, abs=0.002) and many.std().item() == pytest.approx(0.05, rel=0.03)
     torch.rand(3)
-    part = head.margins(batch(torch.zeros(5, 2), keys=keys[100:105]))
+    part = head.margins(batch(torch.zeros(5, 2), keys=keys[100:105]), torch.zeros(5, 1))
     assert torch.equal(part, many[100:105])
 
 
 def test_elastic_loss_uses_each_samples_own_margin():
     head = two_classes("elastic", deviation=0.05)
     inputs = batch(torch.tensor([at(60)] * 3))
-    margins = head.margins(inputs).flatten().tolist()
+    margins = head.margins(inputs, torch.zeros(3, 1)).flatten().tolist()
     sine, angle = math.sin(math.radians(60)), math.radians(60)
     expected = [math.log1p(math.exp(64 * (sine - math.cos(angle + m)))) for m in margins]
     assert len(set(margins)) == 3
     assert head(inputs)["margin"].item() == pytest.approx(sum(expected) / 3, rel=1e-5)
+
+
+def spread_cosines(count):
+    return 2 * torch.rand(count, 1, generator=torch.Generator().manual_seed(4)) - 1
+
+
+def ranks(values):
+    order = sorted(range(len(values)), key=lambda i: values[i])
+    places = [0] * len(values)
+    for place, i in enumerate(order):
+        places[i] = place
+    return places
+
+
+def spearman(a, b):
+    count = len(a)
+    gaps = sum((x - y) ** 2 for x, y in zip(ranks(a), ranks(b), strict=True))
+    return 1 - 6 * gaps / (count * (count * count - 1))
+
+
+@pytest.mark.parametrize("kind, mean", [(ElasticFaceArc, 0.5), (ElasticFaceCos, 0.35)])
+def test_the_order_decides_which_sample_gets_which_margin(kind, mean):
+    inputs, cosines = batch(torch.zeros(4000, 2)), spread_cosines(4000)
+    heads = {order: kind(embedding_size=2, classes=2, seed=0, order=order) for order in ORDERS}
+    found = {order: head.margins(inputs, cosines).flatten().tolist() for order, head in heads.items()}
+    normal = randomness.normal(randomness.key(inputs.keys, "elastic margin"), 1)
+    assert found["drawn"] == (mean + 0.05 * normal).float().flatten().tolist()
+    assert sorted(found["drawn"]) == sorted(found["sorted"]) == sorted(found["released"])
+    correlation = {order: spearman(cosines.flatten().tolist(), margins) for order, margins in found.items()}
+    assert correlation["sorted"] == pytest.approx(-1.0, abs=1e-6)
+    assert abs(correlation["released"]) < 0.06 and abs(correlation["drawn"]) < 0.06  # deviation of chance: 0.016
+    assert kind(embedding_size=2, classes=2, seed=0).order == "drawn"
+
+
+def test_sorted_and_released_in_plain_python():
+    inputs, cosines = batch(torch.zeros(7, 2)), torch.tensor([0.3, -0.2, 0.9, 0.3, 0.0, -0.8, 0.5])
+    heads = {order: ElasticFaceArc(embedding_size=2, classes=2, seed=0, order=order) for order in ORDERS}
+    found = {order: head.margins(inputs, cosines[:, None]).flatten().tolist() for order, head in heads.items()}
+    rising = sorted(found["drawn"])
+    nearest_first = [2, 6, 0, 3, 4, 1, 5]
+    assert found["released"] == [rising[sample] for sample in nearest_first]
+    assert [found["sorted"][sample] for sample in nearest_first] == rising
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("kind, plain", [(ElasticFaceArc, ArcFace), (ElasticFaceCos, CosFace)])
+def test_without_deviation_elasticface_is_its_plain_head(kind, plain, order):
+    embeddings, labels = torch.randn(6, 8, generator=torch.Generator().manual_seed(5)), torch.arange(6) % 3
+    losses = []
+    for make, own in ((kind, {"order": order, "deviation": 0.0}), (plain, {})):
+        head = make(embedding_size=8, classes=3, seed=2, **own)
+        inputs = embeddings.clone().requires_grad_()
+        loss = head(batch(inputs, labels))["margin"]
+        loss.backward()
+        losses.append((loss.item(), inputs.grad))
+    assert losses[0][0] == losses[1][0] and torch.equal(losses[0][1], losses[1][1])
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_elastic_cos_subtracts_each_samples_own_margin(order):
+    head = two_classes("elastic-cos", deviation=0.05, order=order)
+    degrees = (20, 45, 60, 75)
+    inputs = batch(torch.tensor([at(t) for t in degrees]))
+    margins = head.margins(inputs, torch.tensor([[at(t)[0]] for t in degrees])).flatten().tolist()
+    logits = [(64 * (at(t)[0] - m), 64 * at(t)[1]) for t, m in zip(degrees, margins, strict=True)]
+    expected = [max(pair) + math.log(sum(math.exp(x - max(pair)) for x in pair)) - pair[0] for pair in logits]
+    assert head(inputs)["margin"].item() == pytest.approx(sum(expected) / 4, rel=1e-5)
+
+
+def test_a_negative_draw_of_elastic_cos_counts_as_no_margin():
+    head = two_classes("elastic-cos", margin=0.0, deviation=0.2)
+    inputs, cosines = batch(torch.zeros(50, 2)), spread_cosines(50)
+    margins = head.margins(inputs, cosines)
+    assert (margins < 0).any() and (margins > 0).any()
+    assert torch.equal(cosines - head.with_margin(cosines, inputs) > 0, margins > 0)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("kind", [ElasticFaceArc, ElasticFaceCos])
+def test_elastic_heads_train_and_give_no_gradient_to_the_order(kind, order):
+    head = kind(embedding_size=8, classes=4, seed=0, scale=8.0, order=order)
+    inputs = batch(torch.randn(16, 8, generator=torch.Generator().manual_seed(6)), torch.arange(16) % 4)
+    optimizer, losses = torch.optim.SGD(head.parameters(), lr=0.02), []
+    for _ in range(5):
+        optimizer.zero_grad()
+        loss = head(inputs)["margin"]
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] - 0.1
+    cosines = spread_cosines(16).requires_grad_()
+    assert not head.margins(inputs, cosines).requires_grad
+
+
+def test_a_resumed_elastic_head_gives_the_same_loss():
+    first, second = (ElasticFaceCos(embedding_size=4, classes=3, seed=s, order="sorted") for s in (1, 2))
+    second.load_state_dict(first.state_dict())
+    inputs = batch(torch.randn(5, 4, generator=torch.Generator().manual_seed(8)), torch.arange(5) % 3)
+    assert torch.equal(first(inputs)["margin"], second(inputs)["margin"])
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -214,6 +315,10 @@ def test_known_objectives_are_found_from_the_files():
         ("margins.ArcFace", {"margin": -0.5}, "margin must be a number from 0 to 3.14159"),
         ("margins.ArcFace", {"scale": float("nan")}, "scale must be a number from 1 up"),
         ("margins.ElasticFaceArc", {"deviation": True}, "deviation must be a number"),
+        ("margins.ElasticFaceArc", {"order": "sort"}, "Unknown order 'sort' (str). Did you mean 'sorted'?"),
+        ("margins.ElasticFaceCos", {"order": None}, "Known: drawn, sorted, released"),
+        ("margins.ElasticFaceCos", {"guarded": True}, "Known: margin, deviation, order, scale, view"),
+        ("margins.ElasticFaceCos", {"margin": 2.5}, "margin must be a number from 0 to 2"),
     ],
 )
 def test_names_and_settings_are_checked(name, settings, words):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from maskinv_lib.objectives import Batch, build_objective
-from maskinv_lib.objectives.template_kd import TemplateKD
+from maskinv_lib.objectives.template_kd import TemplateKD, coverage_weights
 
 torch.set_num_threads(1)
 
@@ -109,3 +109,76 @@ def test_lambda_must_be_a_number(value):
 def test_a_misspelt_setting_names_the_nearest():
     with pytest.raises(ValueError, match="Did you mean 'lambda'"):
         build_objective("template_kd.TemplateKD", {"lamda": 1}, embedding_size=4, classes=2, seed=0)
+
+
+def covered(masked, coverage, seed=0, size=16):
+    count = len(masked)
+    inputs = batch(vectors(count, size, seed), unit(vectors(count, size, seed + 1)))
+    inputs.masked = torch.tensor(masked)
+    inputs.coverage = None if coverage is None else torch.tensor(coverage)
+    return inputs
+
+
+def squares_of(inputs):
+    return (unit(inputs.embeddings["masked"]) - inputs.teacher).square().sum(1).tolist()
+
+
+@pytest.mark.parametrize("strength", [0.3, 1.0])
+def test_by_coverage_weighs_masked_faces_by_their_share_of_the_mean(strength):
+    masked, coverage = [True, False, True, True, False], [0.1, 0.0, 0.3, 0.35, 0.0]
+    inputs = covered(masked, coverage)
+    mean = (0.1 + 0.3 + 0.35) / 3
+    weights = [1 + strength * (c / mean - 1) if m else 1.0 for m, c in zip(masked, coverage, strict=True)]
+    weights = [w * len(weights) / sum(weights) for w in weights]
+    expected = 100 / 512 * sum(w * s for w, s in zip(weights, squares_of(inputs), strict=True)) / 5
+    loss = TemplateKD(lambda_=100.0, by_coverage=strength)(inputs)["template_kd"].item()
+    assert loss == pytest.approx(expected, rel=1e-5)
+    assert loss != pytest.approx(TemplateKD(lambda_=100.0)(inputs)["template_kd"].item(), rel=1e-3)
+    found = coverage_weights(inputs, strength)
+    assert found.tolist() == pytest.approx(weights, rel=1e-5) and found.mean().item() == pytest.approx(1.0, abs=1e-6)
+
+
+def test_without_by_coverage_the_loss_is_the_same_to_the_bit():
+    inputs = covered([True, False, True], [0.2, 0.0, 0.4])
+    student, teacher = (torch.nn.functional.normalize(x, dim=1, eps=1e-6) for x in (vectors(3, 16, 0), inputs.teacher))
+    expected = 3000.0 / 512 * (student - teacher).square().sum(1).mean()
+    assert torch.equal(TemplateKD(by_coverage=0.0)(inputs)["template_kd"], expected)
+    inputs.coverage = None
+    assert torch.equal(TemplateKD()(inputs)["template_kd"], expected)
+
+
+@pytest.mark.parametrize(
+    "masked, coverage",
+    [
+        ([False, False], [0.0, 0.0]),
+        ([True, True], [0.25, 0.25]),
+        ([True, True], [0.0, 0.0]),
+        ([True, False], [0.3, 0.0]),
+        ([True], [0.4]),
+    ],
+)
+def test_where_all_masks_are_alike_coverage_changes_nothing(masked, coverage):
+    inputs = covered(masked, coverage)
+    inputs.embeddings["masked"].requires_grad_()
+    loss = TemplateKD(by_coverage=1.0)(inputs)["template_kd"]
+    loss.backward()
+    assert loss.item() == pytest.approx(TemplateKD()(inputs)["template_kd"].item(), rel=1e-5)
+    assert inputs.embeddings["masked"].grad.isfinite().all()
+
+
+def test_no_weight_is_negative():
+    coverage = torch.rand(64, generator=torch.Generator().manual_seed(3)).square().tolist()
+    weights = coverage_weights(covered([True] * 64, [0.0, *coverage[1:]]), 1.0)
+    assert weights.min() == 0.0 and weights.max() > 1.5
+
+
+def test_by_coverage_needs_coverage_and_the_masked_view():
+    with pytest.raises(ValueError, match=r"by_coverage = 0\.5 .* batch\.coverage is None"):
+        TemplateKD(by_coverage=0.5)(covered([True, False], None))
+    with pytest.raises(ValueError, match=r"by_coverage = 0\.5 .* view is 'clean'"):
+        TemplateKD(by_coverage=0.5, view="clean")
+    for value in (-0.1, 1.5, "1", True):
+        with pytest.raises(ValueError, match="by_coverage must be a number from 0 to 1"):
+            TemplateKD(by_coverage=value)
+    with pytest.raises(ValueError, match="Did you mean 'by_coverage'"):
+        build_objective("template_kd.TemplateKD", {"coverage": 1.0}, embedding_size=4, classes=2, seed=0)

@@ -2,6 +2,7 @@
 
 import importlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +23,9 @@ NETWORKS = {
     "mobilefacenet": "mobilefacenet.mobilefacenet",
 }
 """Registered names and the function, ``module.function`` below this package, that makes the network."""
+
+AROUND = {"upper-face": "upper_face.UpperFace", "two-branch": "two_branch.TwoBranch"}
+"""What may be built around a registered network, named ``upper-face:compact``: the class below this package."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +96,7 @@ def _refusal(images: Tensor, hint: str) -> ValueError:
 class Network(nn.Module):
     """A face network: ``network(images)`` gives raw embeddings, float32 [B, embedding_size], not normalised.
 
-    ``name`` is its registered name; ``contract`` is applied at its own door. Subclasses write ``embed``.
+    ``name`` is its registered name; ``contract`` is applied at its own door. Subclasses write ``maps`` and ``head``.
     """
 
     def __init__(self, *, name: str, embedding_size: int, contract: InputContract) -> None:
@@ -105,9 +109,32 @@ class Network(nn.Module):
         """Embed faces: uint8 RGB or float in [-1, 1], [B, 3, 112, 112]; other input raises ValueError."""
         return self.embed(self.contract.scaled(images))
 
+    def start_from(self, state: dict[str, Tensor]) -> None:
+        """Take over the tensors of a network of the same kind, as a student does that starts from another."""
+        self.load_state_dict(state)
+
+    def with_maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (raw embeddings, last feature maps [B, C, H, W]) of faces as ``forward`` takes them, in one pass."""
+        maps = self.maps(self.contract.scaled(images))
+        return self.head(maps), maps
+
     def embed(self, pixels: Tensor) -> Tensor:
         """Embed pixels that already follow the contract, float32 [B, 3, 112, 112]."""
+        return self.head(self.maps(pixels))
+
+    def maps(self, pixels: Tensor) -> Tensor:
+        """Return the last feature maps, [B, channels, height, width] in the precision at work, of scaled pixels."""
         raise NotImplementedError
+
+    def head(self, maps: Tensor) -> Tensor:
+        """Return raw embeddings, float32 [B, embedding_size], from the last feature maps; never in bf16."""
+        raise NotImplementedError
+
+
+def map_shape(name: str, embedding_size: int | None = None) -> tuple[int, int, int]:
+    """Return (channels, height, width) of a network's last feature maps, without computing any."""
+    network = outline(name, embedding_size).eval()
+    return tuple(network.maps(torch.empty(1, 3, SIZE, SIZE, device="meta")).shape[1:])
 
 
 def build_network(name: str, embedding_size: int | None = None, seed: int = 0) -> Network:
@@ -122,11 +149,22 @@ def build_network(name: str, embedding_size: int | None = None, seed: int = 0) -
 
 
 def outline(name: str, embedding_size: int | None = None) -> Network:
-    """Make the registered network on the meta device: names and shapes of its tensors, no memory, no values."""
-    module, function = NETWORKS[checks.choose("network", name, NETWORKS)].split(".")
-    make = getattr(importlib.import_module(f"{__name__}.{module}"), function)
+    """Make the registered network ``name`` on the meta device: names and shapes of its tensors, no memory, no values.
+
+    ``upper-face:compact`` is what ``AROUND`` builds around the network after the colon.
+    """
+    around, colon, inner = name.rpartition(":") if isinstance(name, str) else ("", "", name)
+    make = _found(NETWORKS[checks.choose("network", inner, NETWORKS)])
+    size = {} if embedding_size is None else {"embedding_size": embedding_size}
     with torch.device("meta"):
-        return make() if embedding_size is None else make(embedding_size=embedding_size)
+        if not colon:
+            return make(**size)
+        return _found(AROUND[checks.choose("network around another", around, AROUND)])(name=name, inner=make, **size)
+
+
+def _found(place: str) -> Callable[..., Network]:
+    module, function = place.split(".")
+    return getattr(importlib.import_module(f"{__name__}.{module}"), function)
 
 
 def _initialise(network: Network, seed: int) -> None:

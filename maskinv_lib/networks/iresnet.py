@@ -86,9 +86,9 @@ class IResNet(Network):
         x = self.prelu(self.bn1(self.conv1(pixels)))
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
-    def embed(self, pixels: Tensor) -> Tensor:
+    def head(self, maps: Tensor) -> Tensor:
         """Return raw embeddings; under autocast the head, where bf16 would round the embedding, stays in float32."""
-        x = self.dropout(self.bn2(self.maps(pixels)).flatten(1))
+        x = self.dropout(self.bn2(maps).flatten(1))
         with torch.autocast(x.device.type, enabled=False):
             return self.features(self.fc(x.float()))
 

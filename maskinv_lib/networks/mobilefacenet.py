@@ -117,9 +117,9 @@ class MobileFaceNet(Network):
         x = self.stem_depthwise(self.stem(pixels))
         return self.expand(self.stage3(self.stage2(self.stage1(x))))
 
-    def embed(self, pixels: Tensor) -> Tensor:
+    def head(self, maps: Tensor) -> Tensor:
         """Return raw embeddings; under autocast the head, where bf16 would round the embedding, stays in float32."""
-        x = self.pool(self.maps(pixels)).flatten(1)  # [B, 512]
+        x = self.pool(maps).flatten(1)  # [B, 512]
         with torch.autocast(x.device.type, enabled=False):
             return self.features(self.fc(x.float()))
 

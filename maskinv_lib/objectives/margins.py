@@ -3,7 +3,8 @@
 With embedding e and centres w_k, both L2-normalised, and theta the angle between e and its own centre w_y, the logits
 are s cos(theta_k), where that of class y is replaced before the cross-entropy by
 ArcFace s cos(theta + m) (Deng et al., CVPR 2019, eq. 3), CosFace s (cos(theta) - m) (Wang et al., CVPR 2018, eq. 4),
-ElasticFace-Arc s cos(theta + m), m ~ N(margin, deviation) per sample and step (Boutros et al., CVPRW 2022).
+ElasticFace-Arc s cos(theta + m) and ElasticFace-Cos s (cos(theta) - m) with m ~ N(margin, deviation) per sample and
+step (Boutros et al., CVPRW 2022).
 """
 
 import math
@@ -16,6 +17,9 @@ from maskinv_lib import checks, randomness
 from maskinv_lib.objectives import Batch, Objective, number
 
 _SHORTEST = 1e-6  # a vector below this length is not stretched to length 1, so that its gradient stays finite
+
+ORDERS = ("drawn", "sorted", "released")
+"""Which sample gets which of a batch's drawn margins (``elastic_margins``)."""
 
 
 def add_angle(cosines: Tensor, margins: Tensor) -> Tensor:
@@ -30,6 +34,25 @@ def add_angle(cosines: Tensor, margins: Tensor) -> Tensor:
     sines = ((1.0 - cosines) * (1.0 + cosines)).clamp(min=1e-12).sqrt()
     turned = cosines * margins.cos() - sines * margins.sin()
     return torch.where(cosines >= -margins.cos(), turned, cosines - 1.0 + margins.cos())
+
+
+def elastic_margins(keys: Tensor, cosines: Tensor, *, mean: float, deviation: float, order: str = "drawn") -> Tensor:
+    """Return a margin per sample, m ~ N(mean, deviation), float32 [B, 1]: a function of ``keys`` and ``order`` alone.
+
+    keys: int64 [B]. cosines: float [B, 1], of each sample to its own centre; read without gradient, to rank the batch.
+    order: "drawn" leaves each sample its own draw. "sorted" is ElasticFace "+": the further from its centre, the larger
+    the margin; on a tie the earlier sample gets the smaller one. "released" is what the published code of "+" does:
+    it takes the ranking permutation for its inverse, so that margins and cosines have nothing to do with each other.
+    """
+    draws = randomness.normal(randomness.key(keys, "elastic margin", device=keys.device), 1)
+    margins = (mean + deviation * draws).float().to(cosines.device)
+    if order == "drawn":
+        return margins
+    nearest_first = cosines.detach().argsort(dim=0, descending=True, stable=True)
+    rising = margins.sort(dim=0).values
+    if order == "released":
+        return rising.gather(0, nearest_first)
+    return torch.empty_like(rising).scatter(0, nearest_first, rising)
 
 
 class Softmax(Objective):
@@ -101,18 +124,19 @@ class ArcFace(Softmax):
 
     def with_margin(self, cosines: Tensor, batch: Batch) -> Tensor:
         """Return cos(theta + m), [B, 1]."""
-        margins = self.margins(batch).to(cosines.device)
+        margins = self.margins(batch, cosines)
         return add_angle(cosines, margins) if self.guarded else torch.cos(torch.acos(cosines) + margins)
 
-    def margins(self, batch: Batch) -> Tensor:
-        """Return each sample's margin in radians, float32 [B, 1]; here the same for all."""
-        return torch.full((len(batch.labels), 1), self.margin, device=batch.labels.device)
+    def margins(self, batch: Batch, cosines: Tensor) -> Tensor:
+        """Return each sample's margin in radians, float32 [B, 1], given its own cosines [B, 1]; here one for all."""
+        return torch.full((len(batch.labels), 1), self.margin, device=cosines.device)
 
 
 class ElasticFaceArc(ArcFace):
     """ElasticFace-Arc: ArcFace whose margin is drawn anew per sample and step, m ~ N(margin, deviation) in radians.
 
-    The draw is a function of ``batch.keys`` alone, so a resumed training sees the same margins.
+    The draw is a function of ``batch.keys`` alone, so a resumed training sees the same margins. order: one of
+    ``ORDERS``; "sorted" is ElasticFace-Arc+, published with deviation 0.0175.
     """
 
     def __init__(
@@ -123,6 +147,7 @@ class ElasticFaceArc(ArcFace):
         seed: int,
         margin: float = 0.5,
         deviation: float = 0.05,
+        order: str = "drawn",
         scale: float = 64.0,
         guarded: bool = True,
         view: str = "masked",
@@ -130,11 +155,11 @@ class ElasticFaceArc(ArcFace):
         shape = {"embedding_size": embedding_size, "classes": classes, "seed": seed}
         super().__init__(**shape, margin=margin, scale=scale, guarded=guarded, view=view)
         self.deviation = number("deviation", deviation)
+        self.order = checks.choose("order", order, ORDERS)
 
-    def margins(self, batch: Batch) -> Tensor:
-        """Return each sample's drawn margin in radians, float32 [B, 1]."""
-        keys = randomness.key(batch.keys, "elastic margin", device=batch.keys.device)
-        return (self.margin + self.deviation * randomness.normal(keys, 1)).float()
+    def margins(self, batch: Batch, cosines: Tensor) -> Tensor:
+        """Return each sample's margin in radians, float32 [B, 1] (``elastic_margins``)."""
+        return elastic_margins(batch.keys, cosines, mean=self.margin, deviation=self.deviation, order=self.order)
 
 
 class CosFace(Softmax):
@@ -156,3 +181,35 @@ class CosFace(Softmax):
     def with_margin(self, cosines: Tensor, batch: Batch) -> Tensor:
         """Return cos(theta) - m, [B, 1]."""
         return cosines - self.margin
+
+
+class ElasticFaceCos(CosFace):
+    """ElasticFace-Cos: CosFace whose margin is drawn anew per sample and step, m ~ N(margin, deviation), a cosine.
+
+    order: one of ``ORDERS``; "sorted" is ElasticFace-Cos+, published with deviation 0.02.
+    """
+
+    def __init__(
+        self,
+        *,
+        embedding_size: int,
+        classes: int,
+        seed: int,
+        margin: float = 0.35,
+        deviation: float = 0.05,
+        order: str = "drawn",
+        scale: float = 64.0,
+        view: str = "masked",
+    ) -> None:
+        shape = {"embedding_size": embedding_size, "classes": classes, "seed": seed}
+        super().__init__(**shape, margin=margin, scale=scale, view=view)
+        self.deviation = number("deviation", deviation)
+        self.order = checks.choose("order", order, ORDERS)
+
+    def with_margin(self, cosines: Tensor, batch: Batch) -> Tensor:
+        """Return cos(theta) - m, [B, 1]; a draw below 0 counts as no margin, as it does in ``add_angle``."""
+        return cosines - self.margins(batch, cosines).clamp(min=0.0)
+
+    def margins(self, batch: Batch, cosines: Tensor) -> Tensor:
+        """Return each sample's margin, a cosine, float32 [B, 1] (``elastic_margins``)."""
+        return elastic_margins(batch.keys, cosines, mean=self.margin, deviation=self.deviation, order=self.order)
