@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from maskinv_lib import commands, places, running, study
+from maskinv_lib import commands, places, progress, running, study
 from maskinv_lib.recipes import Profile
 
 
@@ -37,8 +37,18 @@ def _parser() -> argparse.ArgumentParser:
     def profile_of(made: argparse.ArgumentParser) -> None:
         made.add_argument("--profile", default="laptop", help="smoke, laptop, gpu or real")
 
+    def ladder_of(made: argparse.ArgumentParser) -> None:
+        profile_of(made)
+        made.add_argument("--ladder", default="six", help="six rungs, or all: every system beside them too")
+
+    def run_of(made: argparse.ArgumentParser) -> None:
+        profile_of(made)
+        made.add_argument("--stage", required=True, help="name of a stage")
+        made.add_argument("--seed", type=_literal, default=0)
+        made.add_argument("--overrides", default="", help='single values, such as "lambda=300, people=100"')
+
     made = command("study", _study, "Run the whole study of a profile through the workflow.")
-    profile_of(made)
+    ladder_of(made)
     made.add_argument("--seeds", type=_literal, help="number of seeds, from 0 (default: the profile's)")
     made.add_argument("--cores", type=int, help="processor cores to use (default: all)")
 
@@ -53,23 +63,28 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--threads", type=int, default=1)
     made.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
 
+    run_of(command("train", _train, "Train one system, or adapt, import or combine it, without a notebook."))
+    made = command("evaluate", _evaluate, "Measure one trained system on one benchmark, without a notebook.")
+    run_of(made)
+    made.add_argument("--benchmark", default="", help="its name (default: the profile's first)")
+
     made = command("choose", _choose, "Try three settings a stage on validation people and write down the best ones.")
-    profile_of(made)
+    ladder_of(made)
     made.add_argument("--cores", type=int, help="processor cores to use (default: all)")
 
     made = command("trial", _trial, "Train one trial and judge it on validation people (a job of the workflow).")
-    profile_of(made)
+    ladder_of(made)
     made.add_argument("--number", type=int, required=True, help="place in the profile's list of trials")
 
     made = command("choices", _choices, "Write the choices from all trials (a job of the workflow).")
-    profile_of(made)
+    ladder_of(made)
 
     for name, function, text in (
         ("publish", _publish, "Copy a finished study, or one finished stage, from runs/ to results/."),
         ("restore", _restore, "Put published stages back into runs/ as finished where their key still matches."),
     ):
         made = command(name, function, text)
-        profile_of(made)
+        ladder_of(made)
         made.add_argument("--stage", help="one stage instead of the whole study")
 
     commands.add_to(command)
@@ -84,7 +99,7 @@ def _literal(text: str) -> object:
 
 
 def _study(options: argparse.Namespace) -> int:
-    profile, seeds = study.open_profile(profile=options.profile, seeds=options.seeds)
+    profile, seeds = study.open_profile(profile=options.profile, seeds=options.seeds, ladder=options.ladder)
     return running.run_study(profile, seeds, options.cores)
 
 
@@ -110,15 +125,15 @@ def _faces(options: argparse.Namespace) -> None:
 
 def _opened(profile: Profile) -> dict:
     """Open everything that a study of real faces reads, so that bad data are found before any training."""
-    from maskinv_lib import pipeline
+    from maskinv_lib import sources
 
-    splits = {split: pipeline.faces_of(profile, split) for split in ("train", "validation")}
-    tests = {one.name: pipeline.benchmark_of(profile, one).in_words for one in profile.benchmarks}
+    splits = {split: sources.faces_of(profile, split) for split in ("train", "validation")}
+    tests = {one.name: sources.benchmark_of(profile, one).in_words for one in profile.benchmarks}
     return {split: {"faces": len(faces), "source": faces.source} for split, faces in splits.items()} | tests
 
 
 def _rendered(profile: Profile, folder: Path) -> dict:
-    from maskinv_lib import pipeline
+    from maskinv_lib import sources
 
     said, found = [time.time()], {}
 
@@ -128,7 +143,7 @@ def _rendered(profile: Profile, folder: Path) -> dict:
             running.event(folder, "render faces", "progress", text=f"{split}: {done:,} of {count:,}")
 
     for split in ("train", "validation", "test"):
-        faces = pipeline.faces_of(profile, split, progress)
+        faces = sources.faces_of(profile, split, progress)
         found[split] = {"faces": len(faces), "source": faces.source}
     return found
 
@@ -138,14 +153,33 @@ def _notebook(options: argparse.Namespace) -> int:
     return running.notebook_job(options.notebook, options.output, parameters, log=options.log, threads=options.threads)
 
 
+def _train(options: argparse.Namespace) -> None:
+    from maskinv_lib import pipeline
+
+    given = {name: getattr(options, name) for name in ("profile", "stage", "seed", "overrides")}
+    run = study.open_run(**given)
+    with running.noted(study.runs() / run.profile.name, f"train {run.name}, seed {run.seed}"):
+        pipeline.train(run, on_log=progress.live())
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from maskinv_lib import pipeline
+
+    given = {name: getattr(options, name) for name in ("profile", "stage", "seed", "overrides", "benchmark")}
+    run = study.open_run(**given)
+    several = f" on {run.measured_on.name}" if len(run.profile.benchmarks) > 1 else ""
+    with running.noted(study.runs() / run.profile.name, f"evaluate {run.name}, seed {run.seed}{several}"):
+        pipeline.evaluate_run(run)
+
+
 def _choose(options: argparse.Namespace) -> int:
-    return running.run_choose(study.get_profile(options.profile), options.cores)
+    return running.run_choose(study.get_profile(options.profile, options.ladder), options.cores)
 
 
 def _trial(options: argparse.Namespace) -> None:
     from maskinv_lib import pipeline
 
-    run = study.trials(study.get_profile(options.profile))[options.number]
+    run = study.trials(study.get_profile(options.profile, options.ladder))[options.number]
     found = pipeline.trial(run)
     print(run.name, ", ".join(f"{condition} {100 * eer:.2f}" for condition, eer in found["eer"].items()))
 
@@ -153,19 +187,19 @@ def _trial(options: argparse.Namespace) -> None:
 def _choices(options: argparse.Namespace) -> None:
     from maskinv_lib import choices
 
-    choices.write(study.get_profile(options.profile))
+    choices.write(study.get_profile(options.profile, options.ladder))
 
 
 def _publish(options: argparse.Namespace) -> None:
     from maskinv_lib import publishing
 
-    publishing.publish(study.get_profile(options.profile), options.stage)
+    publishing.publish(study.get_profile(options.profile, options.ladder), options.stage)
 
 
 def _restore(options: argparse.Namespace) -> None:
     from maskinv_lib import publishing
 
-    publishing.restore(study.get_profile(options.profile), options.stage)
+    publishing.restore(study.get_profile(options.profile, options.ladder), options.stage)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from maskinv_lib import files, jobs, records, study
-from maskinv_lib.benchmarks import Comparisons
-from maskinv_lib.benchmarks.drawn import RELEASED
+from maskinv_lib.benchmarks import RELEASED, Comparisons
 from maskinv_lib.evaluation import Evaluation
 from maskinv_lib.metrics import Metric
-from maskinv_lib.recipes import Benchmark, Profile
+from maskinv_lib.populations import Benchmark
+from maskinv_lib.recipes import Profile
 from maskinv_lib.records import Evaluated
 from maskinv_lib.study import Run
 from maskinv_lib.tables import title
@@ -123,9 +123,15 @@ def _by_stage(
 
 
 def seeds_in_words(gathered: dict[str, list[Evaluated]]) -> str:
-    """Return how many seeds were gathered: ``5 seeds``, or ``1 seed``."""
-    count = min(len(found) for found in gathered.values())
-    return f"{count} seed{'s' if count != 1 else ''}"
+    """Return how many seeds were gathered: ``5 seeds``, ``1 seed``, or ``5 seeds, of systems beside the ladder 3``."""
+    counts = [len(found) for found in gathered.values()]
+    fewer = f", of systems beside the ladder {min(counts)}" if min(counts) < max(counts) else ""
+    return f"{max(counts)} seed{'s' if max(counts) != 1 else ''}{fewer}"
+
+
+def rungs_of(gathered: dict[str, list[Evaluated]], profile: Profile) -> dict[str, list[Evaluated]]:
+    """Return what was gathered of the ladder's rungs, without the systems beside them."""
+    return {name: found for name, found in gathered.items() if name in profile.stages}
 
 
 def rungs(
@@ -170,10 +176,10 @@ def save_tables(profile: Profile, source: str, benchmark: str = "", **frames: pd
 
 
 def metrics_frame(gathered: dict[str, list[Evaluated]]) -> pd.DataFrame:
-    """Return ``metrics.csv`` as a frame: every seed of every stage, then the mean over seeds."""
+    """Return ``metrics.csv`` as a frame: every seed of a rung, then the mean over seeds; of others the mean."""
     rows = []
     for evaluated in gathered.values():
-        for one in evaluated:
+        for one in evaluated if evaluated[0].run.is_rung or len(evaluated) == 1 else []:
             rows += evaluation_rows(one.run, one.run.seed, own_metrics(one.evaluations))
         if len(evaluated) > 1:
             rows += evaluation_rows(evaluated[0].run, "all", over_seeds([one.evaluations for one in evaluated]))

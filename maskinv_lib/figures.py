@@ -5,7 +5,7 @@ markers tell stages apart in greyscale). Rates are fractions in the data and per
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from zlib import crc32
@@ -18,11 +18,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from maskinv_lib import checks
 from maskinv_lib.benchmarks import Comparisons
 from maskinv_lib.faces import SIZE, Faces
 from maskinv_lib.metrics import NOT_MEASURABLE, ErrorCurve, Metric
 
 DPI = 110
+
+MANY = 12
+"""Stages beyond which a figure draws smaller, or some of them in grey."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +62,16 @@ def style_of(stage: str) -> Style:
     return Style(color=color, line=("--", "-.", (0, (3, 2, 1, 2)))[number // 4 % 3], marker="XhdpH*"[number // 12 % 6])
 
 
+def _apart(names: Iterable[str]) -> dict[str, Style]:
+    """Return name -> style; a name that is no rung gives way to those before it, so that few lines look alike."""
+    found: dict[str, Style] = {}
+    for name in names:
+        tries = [style_of(name)] if name in STYLES else [style_of(name + " " * turn) for turn in range(72)]
+        alike = [sum((2 * (one.color == s.color) + (one.line == s.line)) ** 3 for s in found.values()) for one in tries]
+        found[name] = tries[alike.index(min(alike))]
+    return found
+
+
 def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     """Draw in the study's look, and let a notebook show the figure once: as the value of its cell."""
 
@@ -86,17 +100,19 @@ def _panels(count: int, height: float, columns: int = 3, **settings: object) -> 
     return figure, list(axes.flat[:count])
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
-    """Put one legend for all panels below them, where it covers nothing."""
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)), frameon=False, handlelength=4)
+def _legend(figure: Figure, *axes: Axes, note: str = "") -> None:
+    """Put one legend for all panels below them, where it covers nothing, with a note above it."""
+    found = {label: line for panel in axes for line, label in zip(*panel.get_legend_handles_labels(), strict=True)}
+    look = {"loc": "outside lower center", "ncols": min(3, len(found)), "frameon": False, "handlelength": 4}
+    figure.legend(found.values(), found.keys(), title=note or None, title_fontsize=8.5, **look)
 
 
 def _percent(value: float, _: object = None) -> str:
     return f"{100 * value:g}"
 
 
-Curves = Mapping[str, Mapping[str, ErrorCurve | Sequence[ErrorCurve]]]
+Stages = Mapping[str, ErrorCurve | Sequence[ErrorCurve]]
+Curves = Mapping[str, Stages]
 """Panel title -> stage -> its error curve, or one per seed."""
 
 
@@ -106,40 +122,49 @@ def _fnmr(curve: ErrorCurve, fmr: np.ndarray) -> np.ndarray:
     return np.interp(np.log(fmr), np.log(curve.fmr[inside][::-1]), curve.fnmr[inside][::-1])
 
 
-def _draw_curves(axes: Axes, stages: Mapping[str, ErrorCurve | Sequence[ErrorCurve]], roc: bool, low: float) -> None:
-    for stage, curves in stages.items():
-        curves = [curves] if isinstance(curves, ErrorCurve) else list(curves)
+def _coloured(panels: Curves, highlight: Sequence[str]) -> list[str]:
+    """Return the stages drawn in their own style: those asked for; all; or of more than MANY, the rungs among them."""
+    names = list(dict.fromkeys(stage for stages in panels.values() for stage in stages))
+    checks.only_known("stage to highlight", highlight, names)
+    return list(highlight) or (names if len(names) <= MANY else [n for n in names if n in STYLES] or names[:MANY])
+
+
+def _draw_curves(axes: Axes, stages: Stages, coloured: Sequence[str], roc: bool, low: float) -> None:
+    grey = [stage for stage in stages if stage not in coloured]
+    for stage in sorted(stages, key=lambda stage: stage not in grey):  # grey ones first, below the others
+        curves = [stages[stage]] if isinstance(stages[stage], ErrorCurve) else list(stages[stage])
         style = style_of(stage)
         fmr = np.geomspace(max(low, 1 / curves[0].impostor), 1, 200)
         rates = np.array([_fnmr(curve, fmr) for curve in curves])  # [seeds, 200]
         rates = 1 - rates if roc else rates
+        if stage in grey:
+            label = f"others: {len(grey)}" if stage == grey[0] else None
+            axes.plot(fmr, rates.mean(axis=0), color="0.75", linewidth=0.8, label=label)
+            continue
         look = {"color": style.color, "linestyle": style.line, "marker": style.marker}
         axes.plot(fmr, rates.mean(axis=0), label=stage, markevery=25, markersize=5, linewidth=1.7, **look)
         if len(curves) > 1 and len(stages) <= 2:
             axes.fill_between(fmr, rates.min(axis=0), rates.max(axis=0), color=style.color, alpha=0.15, linewidth=0)
 
 
-def _grey_unmeasurable(axes: Axes, impostor: int, low: float) -> None:
-    axes.axvspan(low, 1 / impostor, color="0.85", zorder=0)
-    middle = math.sqrt(low / impostor)
-    axes.text(middle, 0.5, NOT_MEASURABLE, rotation=90, color="0.35", fontsize=8, ha="center", va="center",
-              transform=axes.get_xaxis_transform())  # fmt: skip
+def _unmeasurable(axes: Axes, x: float, height: float) -> None:
+    """Write upright that nothing can be measured at ``x``; height: a share of the panel."""
+    look = {"rotation": 90, "color": "0.35", "fontsize": 8, "ha": "center", "va": "center"}
+    axes.text(x, height, NOT_MEASURABLE, transform=axes.get_xaxis_transform(), **look)
 
 
-def _error_panels(panels: Curves, roc: bool, log_fnmr: bool) -> Figure:
+def _error_panels(panels: Curves, roc: bool, log_fnmr: bool, highlight: Sequence[str]) -> Figure:
+    coloured = _coloured(panels, highlight)
     figure, axes = _panels(len(panels), 3.6, sharey=True)
     for panel, (title, stages) in zip(axes, panels.items(), strict=True):
         first = next(iter(stages.values()))
         first = first if isinstance(first, ErrorCurve) else first[0]
         genuine, impostor, low = first.genuine, first.impostor, 0.2 / first.impostor
-        _draw_curves(panel, stages, roc, low)
-        _grey_unmeasurable(panel, impostor, low)
-        panel.set(
-            xscale="log",
-            xlim=(low, 1),
-            xlabel=f"FMR in % (log)\n{genuine:,} genuine, {impostor:,} impostor",
-            title=title,
-        )
+        _draw_curves(panel, stages, coloured, roc, low)
+        panel.axvspan(low, 1 / impostor, color="0.85", zorder=0)
+        _unmeasurable(panel, math.sqrt(low / impostor), 0.5)
+        counts = f"{genuine:,} genuine, {impostor:,} impostor"
+        panel.set(xscale="log", xlim=(low, 1), xlabel=f"FMR in % (log)\n{counts}", title=title)
         if not roc and log_fnmr:
             panel.set(yscale="log", ylim=(0.5 / genuine, 1.2))
             panel.yaxis.set_minor_formatter(NullFormatter())
@@ -151,19 +176,20 @@ def _error_panels(panels: Curves, roc: bool, log_fnmr: bool) -> Figure:
 
 
 @_styled
-def det_curves(panels: Curves, *, log_fnmr: bool = True) -> Figure:
+def det_curves(panels: Curves, *, log_fnmr: bool = True, highlight: Sequence[str] = ()) -> Figure:
     """Draw DET curves, FNMR against log FMR, a panel per condition.
 
-    Of several seeds the mean is drawn, and with one or two stages the seeds' range is shaded. Grey: FMR * impostors
-    below 1, not measurable.
+    Of several seeds the mean is drawn, and with one or two stages the seeds' range is shaded. Grey area: FMR *
+    impostors below 1, not measurable. Grey lines: the stages that are not in ``highlight``, where it names some; of
+    more than MANY, those that are no rungs.
     """
-    return _error_panels(panels, roc=False, log_fnmr=log_fnmr)
+    return _error_panels(panels, roc=False, log_fnmr=log_fnmr, highlight=highlight)
 
 
 @_styled
-def roc_curves(panels: Curves) -> Figure:
+def roc_curves(panels: Curves, *, highlight: Sequence[str] = ()) -> Figure:
     """Draw ROC curves, true match rate against log FMR; otherwise as ``det_curves``."""
-    return _error_panels(panels, roc=True, log_fnmr=False)
+    return _error_panels(panels, roc=True, log_fnmr=False, highlight=highlight)
 
 
 @_styled
@@ -177,17 +203,15 @@ def score_distributions(panels: Mapping[str, Comparisons], thresholds: Mapping[s
     scores = [comparisons.scores for comparisons in panels.values()]
     edges = np.linspace(min(s.min() for s in scores), max(s.max() for s in scores), 81)
     for panel, (title, comparisons) in zip(axes, panels.items(), strict=True):
-        for name, chosen, color in (
-            ("impostor", ~comparisons.genuine, IMPOSTOR),
-            ("genuine", comparisons.genuine, GENUINE),
-        ):
+        genuine = comparisons.genuine
+        for name, chosen, color in (("impostor", ~genuine, IMPOSTOR), ("genuine", genuine, GENUINE)):
             look = {"color": color, "edgecolor": color, "alpha": 0.45, "hatch": "///" if name == "impostor" else None}
             panel.hist(comparisons.scores[chosen], edges, density=True, histtype="stepfilled", label=name, **look)
         for index, (label, threshold) in enumerate(thresholds.items()):
             if threshold is not None:
                 line = ("-", "--", ":", "-.")[index % 4]
                 panel.axvline(threshold, color="black", linestyle=line, label=f"{label}: {threshold:.3f}")
-        counts = f"{comparisons.genuine.sum():,} genuine, {(~comparisons.genuine).sum():,} impostor"
+        counts = f"{genuine.sum():,} genuine, {(~genuine).sum():,} impostor"
         panel.set(ylabel="density", title=f"{title} ({counts})")
     axes[-1].set_xlabel("score (cosine similarity)")
     _legend(figure, axes[0])
@@ -204,34 +228,86 @@ def ladder(
     """Draw one rate per rung with its interval, a panel per condition; rungs in the order given, the first on top.
 
     panels: title -> stage -> the mean over seeds, a fraction. seeds: title -> stage -> each seed's value, as dots.
+    More than MANY rungs stand closer, with smaller marks, and every second row is shaded.
     """
     stages = list(dict.fromkeys(stage for values in panels.values() for stage in values))
-    figure, axes = _panels(len(panels), 0.5 * len(stages) + 1.4, sharey=True)
+    many = len(stages) > MANY
+    figure, axes = _panels(len(panels), (0.21 if many else 0.5) * len(stages) + 1.4, sharey=True)
     for panel, (title, values) in zip(axes, panels.items(), strict=True):
         for row, stage in enumerate(stages):
             if stage in values:
-                _draw_rung(panel, row, stage, values[stage], (seeds or {}).get(title, {}).get(stage, ()))
+                _draw_rung(panel, row, stage, values[stage], (seeds or {}).get(title, {}).get(stage, ()), many)
+            if many and row % 2:
+                panel.axhspan(row - 0.5, row + 0.5, color="0.95", zorder=0)
         panel.set(title=title, xlabel=f"{label} in %", ylim=(len(stages) - 0.4, -0.6))
         panel.set_xlim(left=min(0.0, panel.get_xlim()[0]))
-        panel.set_yticks(range(len(stages)), stages)
+        panel.set_yticks(range(len(stages)), stages, fontsize=8 if many else None)
     dots = "; small dots: seeds" if seeds else ""
     figure.supxlabel(f"mean over seeds with its unadjusted 95 % interval{dots}", fontsize=8.5, color="0.3")
     return figure
 
 
-def _draw_rung(axes: Axes, row: int, stage: str, metric: Metric, seeds: Sequence[float]) -> None:
-    style = style_of(stage)
+def _draw_rung(axes: Axes, row: int, stage: str, metric: Metric, seeds: Sequence[float], many: bool) -> None:
+    style, size, edge = (style_of(stage), 6, 0.5) if many else (style_of(stage), 8, 1)
     if metric.value is None:
-        axes.text(
-            0.02, row, NOT_MEASURABLE, color="0.35", va="center", fontsize=8.5, transform=axes.get_yaxis_transform()
-        )
+        look = {"color": "0.35", "va": "center", "fontsize": 7 if many else 8.5}
+        axes.text(0.02, row, NOT_MEASURABLE, transform=axes.get_yaxis_transform(), **look)
         return
     if metric.low is not None:
-        axes.plot([100 * metric.low, 100 * metric.high], [row, row], color=style.color, linewidth=2)
-    axes.plot(100 * metric.value, row, style.marker, color=style.color, markersize=8, markeredgecolor="white")
-    axes.plot(
-        [100 * value for value in seeds], [row + 0.28] * len(seeds), ".", color=style.color, markersize=5, alpha=0.7
-    )
+        axes.plot([100 * metric.low, 100 * metric.high], [row, row], color=style.color, linewidth=1.5 if many else 2)
+    look = {"color": style.color, "markersize": size, "markeredgecolor": "white", "markeredgewidth": edge}
+    axes.plot(100 * metric.value, row, style.marker, **look)
+    look = {"color": style.color, "markersize": 3 if many else 5, "alpha": 0.7}
+    axes.plot([100 * value for value in seeds], [row + (0.34 if many else 0.28)] * len(seeds), ".", **look)
+
+
+Lines = Mapping[str, Sequence[tuple[float, Metric, Sequence[float]]]]
+"""Name of a line -> its points, in any order: the setting, the metric (mean over seeds), each seed's value."""
+
+
+@_styled
+def sweep(panels: Mapping[str, Lines], *, x_label: str, log_x: bool = False, label: str = "EER") -> Figure:
+    """Draw a rate against a setting, a panel per condition: a line with its interval as a band, and seeds as dots.
+
+    panels: title -> line -> points, rates as fractions. log_x: a logarithmic axis, on which 0 has a tick of its own
+    left of the smallest positive setting; ValueError for a negative one.
+    """
+    settings = sorted({x for lines in panels.values() for points in lines.values() for x, _, _ in points})
+    styles = _apart(dict.fromkeys(name for lines in panels.values() for name in lines))
+    figure, axes = _panels(len(panels), 3.4)
+    for panel, (title, lines) in zip(axes, panels.items(), strict=True):
+        for name, points in lines.items():
+            _draw_line(panel, name, styles[name], sorted(points, key=lambda point: point[0]))
+        panel.set(title=title, xlabel=x_label)
+        if log_x:
+            _log_with_zero(panel, settings)
+    axes[0].set_ylabel(f"{label} in %")
+    _legend(figure, *axes, note="line: mean over seeds; band: its unadjusted 95 % interval; dots: seeds")
+    return figure
+
+
+def _draw_line(axes: Axes, name: str, style: Style, points: Sequence[tuple]) -> None:
+    x = [x for x, _, _ in points]
+    rates = [[np.nan if r is None else 100 * r for r in (m.value, m.low, m.high)] for _, m, _ in points]
+    mean, low, high = np.reshape(rates, (-1, 3)).T  # a gap where there is none
+    for place in np.compress(np.isnan(mean), x):
+        _unmeasurable(axes, place, 0.2)
+    axes.fill_between(x, low, high, color=style.color, alpha=0.15, linewidth=0)
+    look = {"color": style.color, "linestyle": style.line, "marker": style.marker, "markeredgecolor": "white"}
+    axes.plot(x, mean, label=name, linewidth=1.7, markersize=7, **look)
+    dots = [(x, 100 * value) for x, _, seeds in points for value in seeds]
+    axes.plot(*np.reshape(dots, (-1, 2)).T, ".", color=style.color, markersize=4, alpha=0.6)
+
+
+def _log_with_zero(axes: Axes, settings: Sequence[float]) -> None:
+    """Scale the settings by their logarithms, with a tick at each; 0 stands half a decade left of the others."""
+    positive = [x for x in settings if x > 0]
+    if settings[0] < 0 or not positive:
+        raise ValueError(f"A logarithmic axis needs settings from 0 up, one of them above, not {settings}.")
+    zero = {"linthresh": positive[0], "linscale": 0.5} if settings[0] == 0 else {}
+    axes.set_xscale("symlog" if zero else "log", **zero)
+    axes.set_xticks(settings, [f"{x / 1000:g}k" if x >= 1000 else f"{x:g}" for x in settings])
+    axes.minorticks_off()
 
 
 def _few_ticks(value: float, _: object = None) -> str:

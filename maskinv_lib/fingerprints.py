@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
-PLUMBING = frozenset({"", "checks", "files", "recipes", "fingerprints"})
+PLUMBING = frozenset({"", "checks", "files", "populations", "recipes", "fingerprints"})
 """Modules that move values and files but decide no result; what they decide is part of a run's configuration."""
 
 

@@ -5,13 +5,15 @@ from pathlib import Path
 
 from maskinv_lib import fingerprints, study
 from maskinv_lib.files import content_hash, write_text
-from maskinv_lib.recipes import Benchmark, Profile, RealFaces
+from maskinv_lib.populations import Benchmark, RealFaces
+from maskinv_lib.recipes import Profile
 
 NOTEBOOKS = {
     "gallery": "01-faces-and-masks.ipynb",
     "train": "02-train-a-stage.ipynb",
     "evaluate": "03-evaluate-a-stage.ipynb",
     "compare": "04-compare-the-ladder.ipynb",
+    "sweeps": "06-how-much-guidance.ipynb",
 }
 """Each kind of job and its notebook."""
 
@@ -19,6 +21,7 @@ RESULTS = {
     "gallery": ("faces-and-masks.ipynb",),
     "train": ("train.ipynb", "model.safetensors"),
     "evaluate": ("metrics.json", "resamples.npz"),
+    "sweeps": ("how-much-guidance.ipynb", "tables/sweeps.csv"),
 }
 """The results, in the folder of the run or the profile, without which a job is not done."""
 
@@ -56,6 +59,8 @@ def key_file(of: study.Run | Path, job: str) -> Path:
 def _results(of: study.Run | Profile, job: str, benchmark: Benchmark | None) -> list[Path]:
     if isinstance(of, study.Run):
         folder = of.measured if job == "evaluate" else of.folder
+        if job == "train" and not of.is_rung:
+            return [study.model_file(of)]
         kept = [study.milestone(of, at) for at in of.stage.milestones] if job == "train" else []
         return [folder / name for name in RESULTS[job]] + kept
     if job == "compare":
@@ -77,21 +82,29 @@ def stale(of: study.Run | Profile, job: str, benchmark: Benchmark | None = None)
     results = _results(of, job, benchmark)
     if not all(path.exists() for path in results):
         return True
-    rests_on = [notebook(job), key_file(of if isinstance(of, study.Run) else _folder(of, job, benchmark), job)]
+    told = [] if isinstance(of, study.Run) and not of.is_rung else [notebook(job)]
+    rests_on = [*told, key_file(of if isinstance(of, study.Run) else _folder(of, job, benchmark), job)]
     return min(path.stat().st_mtime for path in results) < max(path.stat().st_mtime for path in rests_on)
 
 
-def wanted(run: study.Run) -> list[Path]:
-    """Return the results of ``run`` that a study asks for: of one whose numbers were restored, only those."""
+def restored(run: study.Run) -> bool:
+    """Tell whether a run's numbers are up to date while its model is not there: they were published and put back."""
     measured = study.evaluations(run)
-    restored = not any(stale(one, "evaluate") for one in measured) and not (run.folder / "model.safetensors").exists()
-    if restored:
+    return not any(stale(one, "evaluate") for one in measured) and not (run.folder / "model.safetensors").exists()
+
+
+def wanted(run: study.Run) -> list[Path]:
+    """Return the results of ``run`` that a study asks for: of a rung the notebooks too, unless it was restored."""
+    measured = study.evaluations(run)
+    if not run.is_rung or restored(run):
         return [one.measured / "metrics.json" for one in measured]
     return [run.folder / "train.ipynb", *(one.measured / "evaluate.ipynb" for one in measured)]
 
 
 def prepare(profile: Profile, planned: list[study.Run]) -> Path:
     """Write the key files of a study, those that changed; return the profile's folder below ``runs``.
+
+    planned: the runs that it compares; keys of its sweeps, and of what all of them are made of, are written too.
 
     Real data that are not at hand raise FileNotFoundError before a key is touched: without them, all keys would differ.
     """
@@ -106,17 +119,20 @@ def prepare(profile: Profile, planned: list[study.Run]) -> Path:
     drawn = {job: fingerprints.drawn_hash(notebook(job)) for job in NOTEBOOKS}
     _write_key(key_file(folder, "faces"), faces)
     _write_key(key_file(folder, "gallery"), [faces, fingerprints.code_hash("masks"), drawn["gallery"]])
-    for run in planned:
-        _write_key(key_file(run, "train"), [run.key, drawn["train"]])
+    for run in study.with_ancestors([*planned, *study.sweep_runs(profile)]):
+        shown = run.is_rung  # only rungs are shown in notebooks of their own
+        _write_key(key_file(run, "train"), [run.key, drawn["train"] if shown else ""])
         for one in study.evaluations(run):
-            _write_key(key_file(one, "evaluate"), [one.evaluation_key, drawn["evaluate"]])
+            _write_key(key_file(one, "evaluate"), [one.evaluation_key, drawn["evaluate"] if shown else ""])
     judged = fingerprints.code_hash("benchmarks.drawn", "metrics", "templates")
     for run in study.trials(profile):
         _write_key(key_file(run, "trial"), [run.key, judged])
-    code = fingerprints.code_hash("verdicts", "uncertainty")
+    code = fingerprints.code_hash("verdicts", "uncertainty", "rankings", "planning")
     for benchmark in profile.benchmarks:
         results = [dataclasses.replace(run, benchmark=benchmark).evaluation_key for run in planned]
         _write_key(key_file(compared(profile, benchmark), "compare"), [results, code, drawn["compare"]])
+    swept = [run.evaluation_key for run in study.sweep_runs(profile)]
+    _write_key(key_file(folder, "sweeps"), [swept, code, drawn["sweeps"]])
     return folder
 
 

@@ -9,120 +9,21 @@ from pathlib import Path
 
 from maskinv_lib import checks, places
 from maskinv_lib.files import content_hash
-from maskinv_lib.recipes import (
-    MASK_KINDS,
-    PRECISIONS,
-    PROTOCOLS,
-    Benchmark,
-    Profile,
-    RealFaces,
-    RenderedFaces,
-    Schedule,
-    Stage,
-    Start,
-    Term,
-)
+from maskinv_lib.populations import MASK_KINDS, PROTOCOLS, Benchmark, RealFaces, RenderedFaces
+from maskinv_lib.recipes import PRECISIONS, Profile, Schedule, Stage
+from maskinv_lib.stages import BASELINE, LADDER, REAL_LADDER, TEACHER
+from maskinv_lib.systems import BESIDE, BESIDE_REAL, OURS, SWEEPS
 
-ELASTIC = Term(objective="margins.ElasticFaceArc", settings={"deviation": 0.05})
+LADDERS = {
+    "rendered": {stage.name: stage for stage in LADDER + BESIDE},
+    "real": {stage.name: stage for stage in REAL_LADDER + BESIDE_REAL},
+}
+"""Ladder -> every stage that its profiles can run, by name: the rungs first, then the systems beside them."""
 
+STAGES = LADDERS["rendered"]
 
-def _guided(strength: float) -> Term:
-    return Term(objective="template_kd.TemplateKD", settings={"lambda_": strength})
-
-
-BASELINE = "elasticface-arc"
-
-LADDER = (
-    Stage(
-        name=BASELINE,
-        title="ElasticFace-Arc",
-        idea="The baseline and every student's teacher: a margin loss on clean faces.",
-        objectives=(ELASTIC,),
-    ),
-    Stage(
-        name="elasticface-arc-aug",
-        title="ElasticFace-Arc-Aug",
-        idea="The same loss, but half of the faces wear a drawn mask.",
-        objectives=(ELASTIC,),
-        mask_probability=0.5,
-    ),
-    Stage(
-        name="kd-only",
-        title="KD only",
-        idea="No margin loss: the student only imitates the teacher's template of the clean face.",
-        objectives=(_guided(3000.0),),
-        mask_probability=0.5,
-        teacher=BASELINE,
-    ),
-    Stage(
-        name="maskinv-lg",
-        title="MaskInv-LG",
-        idea="Margin loss and template distillation with low guidance, lambda 100, from random weights.",
-        objectives=(ELASTIC, _guided(100.0)),
-        mask_probability=0.5,
-        teacher=BASELINE,
-        milestones=(20 / 26,),
-    ),
-    Stage(
-        name="maskinv-lambda3000",
-        title="MaskInv, lambda 3000",
-        idea="High guidance, lambda 3000, from random weights: tells guidance from the start that HG also changes.",
-        objectives=(ELASTIC, _guided(3000.0)),
-        mask_probability=0.5,
-        teacher=BASELINE,
-    ),
-    Stage(
-        name="maskinv-hg",
-        title="MaskInv-HG",
-        idea="High guidance, lambda 3000, from MaskInv-LG's backbone at 20/26 of its schedule, with a fresh head.",
-        objectives=(ELASTIC, _guided(3000.0)),
-        mask_probability=0.5,
-        teacher=BASELINE,
-        start=Start(stage="maskinv-lg", at=20 / 26),
-        share=6 / 26,
-    ),
-)
-"""The six rungs of the published step-wise ablation, with the crossed rung that it lacks (Huber et al., FG 2021)."""
-
-STAGES = {stage.name: stage for stage in LADDER}
-
-TEACHER = "teacher"
-
-
-def _from_teacher(name: str, **changes: object) -> Stage:
-    """Return a rung of the ladder whose student starts from the published teacher, at the whole budget."""
-    teacher = TEACHER if STAGES[name].teacher else None
-    start = Start(stage=TEACHER, at=1.0)
-    return dataclasses.replace(STAGES[name], start=start, teacher=teacher, share=1.0, milestones=(), **changes)
-
-
-REAL_LADDER = (
-    Stage(
-        name=TEACHER,
-        title="Teacher",
-        idea="The published network as it is: the baseline, every student's teacher and where each of them starts.",
-        objectives=(),
-        imported=True,
-    ),
-    Stage(
-        name="finetune-clean",
-        title="Fine-tuned, clean",
-        idea="The control: the margin loss on clean faces, which tells fine-tuning from masks.",
-        objectives=(ELASTIC,),
-        start=Start(stage=TEACHER, at=1.0),
-    ),
-    _from_teacher("elasticface-arc-aug", idea="The margin loss, but half of the faces wear a drawn mask."),
-    _from_teacher("kd-only"),
-    _from_teacher("maskinv-lg", idea="Margin loss and template distillation with low guidance, lambda 100."),
-    _from_teacher(
-        "maskinv-hg",
-        idea="High guidance, lambda 3000. It starts from the teacher as all do: it differs from LG in lambda alone.",
-    ),
-)
-"""The ladder for few real people: every student starts from the teacher, because some hundred identities cannot
-train a network from random weights. So MaskInv-HG and the rung with lambda 3000 are one here."""
-
-LADDERS = {"rendered": STAGES, "real": {stage.name: stage for stage in REAL_LADDER}}
+BREADTHS = ("six", "all")
+"""How much of the study runs: the ladder's rungs alone, or every system that is compared with them."""
 
 
 def stages_of(profile: Profile) -> dict[str, Stage]:
@@ -150,15 +51,19 @@ def _smoke() -> Profile:
 
 
 def _laptop() -> Profile:
+    faces = RenderedFaces(rendering=RENDERING)
     return Profile(
         name="laptop",
         idea="The whole ladder on rendered faces, sized for two CPU cores and a quarter of an hour a seed.",
-        faces=RenderedFaces(rendering=RENDERING),
+        faces=faces,
         network="compact",
         embedding_size=128,
         schedule=Schedule(budget=19_200),
-        stages=tuple(STAGES),
+        stages=tuple(stage.name for stage in LADDER),
         head={"margin": 0.3, "scale": 32.0},
+        learning_rates=_chosen_rates(faces),
+        trial_rates=(0.025, 0.05, 0.1),
+        trial_budget=6400,
     )
 
 
@@ -170,7 +75,7 @@ def _gpu() -> Profile:
         network="iresnet18",
         embedding_size=512,
         schedule=Schedule(budget=1_536_000, batch=256, learning_rate=0.1),
-        stages=tuple(STAGES),
+        stages=tuple(stage.name for stage in LADDER),
         head={"margin": 0.5, "scale": 64.0},
         seeds=3,
         threads=4,
@@ -282,34 +187,83 @@ def _benchmark(path: Path, told: object) -> Benchmark:
     return Benchmark(**{**told, "kinds": kinds})
 
 
-def choices_file(of: RealFaces) -> Path:
+def choices_file(of: RenderedFaces | RealFaces) -> Path:
     """Return the file of the settings tried on a data set's validation people, and which of them were chosen.
 
-    Each training set and teacher has its own: what suits one need not suit another.
+    Each training set, and each teacher of real people, has its own: what suits one need not suit another.
     """
-    return places.root() / "workflow" / "choices" / f"real-{content_hash(of.config('train'))[:8]}.csv"
+    kind = "real" if isinstance(of, RealFaces) else "rendered"
+    decides = of.config("train") if kind == "real" else of.config("train", "validation")
+    return places.root() / "workflow" / "choices" / f"{kind}-{content_hash(decides)[:8]}.csv"
 
 
-def _chosen_rates(of: RealFaces) -> dict[str, float]:
-    """Return stage -> the learning rate that was chosen for it; empty before any choice."""
+def _choices(of: RenderedFaces | RealFaces) -> list[dict[str, str]]:
     path = choices_file(of)
     if not path.exists():
-        return {}
+        return []
     with path.open(newline="", encoding="utf-8") as file:
-        return {row["stage"]: float(row["learning_rate"]) for row in csv.DictReader(file) if row["chosen"] == "yes"}
+        return [row for row in csv.DictReader(file) if row["chosen"] == "yes"]
+
+
+def _chosen_rates(of: RenderedFaces | RealFaces) -> dict[str, float]:
+    """Return stage -> the learning rate that was chosen for it; empty before any choice."""
+    return {row["stage"]: float(row["learning_rate"]) for row in _choices(of)}
+
+
+def best_candidate(of: RenderedFaces | RealFaces) -> str | None:
+    """Return which of our own candidates did best on validation people, masked in unseen kinds; None before any choice.
+
+    It alone is tested; the others are only listed in the file of the choices.
+    """
+    own = {stage.name for stage in OURS}
+    tried = [row for row in _choices(of) if row["stage"] in own]
+    masked = ("eer masked-unmasked", "eer masked-masked")
+    return min(tried, key=lambda row: sum(float(row[name]) for name in masked))["stage"] if tried else None
 
 
 PROFILES = {"smoke": _smoke, "laptop": _laptop, "gpu": _gpu, "real": _real}
 
 
-def get_profile(name: object) -> Profile:
+def get_profile(name: object, ladder: object = "six") -> Profile:
     """Return the profile called ``name``; an unknown one raises ValueError with the nearest known name.
 
-    The setting MASKINV_PRECISION (auto, fp32 or bf16) replaces the profile's precision.
+    ladder: "six" is the published ablation; "all" adds every system beside it, of our own candidates the one that was
+    chosen, and the sweeps where people are rendered. The setting MASKINV_PRECISION (auto, fp32 or bf16) replaces the
+    profile's precision.
     """
     found = PROFILES[checks.choose("profile", name, PROFILES)]()
     precision = os.environ.get("MASKINV_PRECISION") or found.precision
-    return dataclasses.replace(found, precision=checks.choose("MASKINV_PRECISION", precision, PRECISIONS))
+    found = dataclasses.replace(found, precision=checks.choose("MASKINV_PRECISION", precision, PRECISIONS))
+    return found if checks.choose("ladder", ladder, BREADTHS) == "six" else _widened(found)
+
+
+def _widened(profile: Profile) -> Profile:
+    own = best_candidate(profile.faces)
+    beside = [stage for stage in stages_of(profile).values() if stage.name not in profile.stages]
+    few = [stage.name for stage in beside if stage.question not in ("ladder", "ingredient", "own")]
+    sweeps = SWEEPS if profile.ladder == "rendered" else ()
+    return dataclasses.replace(profile, few=(*few, *([own] if own else [])), sweeps=sweeps, breadth="all")
+
+
+def tried(profile: Profile) -> list[Stage]:
+    """Return the stages whose settings are chosen on validation people: all that train, but for those tuned as others.
+
+    Of a widened profile also the systems beside the ladder, all of our own candidates among them.
+    """
+    beside = [stage.name for stage in stages_of(profile).values() if stage.question != "ladder"]
+    names = (*profile.stages, *(beside if profile.breadth == "all" else ()))
+    stages = (stages_of(profile)[name] for name in names)
+    return [stage for stage in stages if not (stage.tuned_as or stage.parts)]
+
+
+def unchosen(profile: Profile) -> list[str]:
+    """Return the stages of a profile that still wait for a choice of their settings before they may be tested.
+
+    Where the six rungs of rendered people run without one, they have the profile's own rate, the same for all.
+    """
+    if not profile.trial_rates or (profile.breadth == "six" and profile.ladder == "rendered"):
+        return []
+    return [stage.name for stage in tried(profile) if not stage.imported and stage.name not in profile.learning_rates]
 
 
 def seed_range(of: Profile, count: object = None) -> range:

@@ -13,7 +13,7 @@ from maskinv_lib import mask_shapes
 from maskinv_lib.checks import choose
 from maskinv_lib.faces import SIZE
 from maskinv_lib.mask_shapes import HEIGHT, LEFT, MIDLINE, SCALE, SHAPES, TOP, WIDTH
-from maskinv_lib.randomness import uniform
+from maskinv_lib.randomness import key, uniform
 
 KINDS: dict[str, tuple[str, ...]] = {
     "seen": ("surgical", "cloth", "folded"),
@@ -77,6 +77,20 @@ def draw_masks(
         part = slice(start, start + size)
         masked[part, :, _FIRST_ROW:], coverage[part] = _blend(images[part], keys[part], kinds, geometry)
     return masked, coverage
+
+
+def recolour(masked: Tensor, faces: Tensor, keys: Tensor) -> Tensor:
+    """Return ``masked`` with every mask in another colour, decided by its key; skin keeps its pixels.
+
+    masked, faces: uint8 [B, 3, 112, 112], with and without the mask. The mask's channels trade places and each is
+    shifted by up to 80 grey levels: colours and patterns that no palette holds. Whole numbers only, as elsewhere here.
+    """
+    draws = uniform(key(keys, "recolour", device=keys.device), 4)  # [B, 4]
+    orders = torch.tensor([(0, 1, 2), (1, 2, 0), (2, 0, 1), (0, 2, 1), (1, 0, 2), (2, 1, 0)], device=masked.device)
+    order = orders[_pick(draws[:, 0], 6)].view(-1, 3, 1, 1).expand_as(masked)
+    shift = _between(draws[:, 1:], -80, 80).to(torch.int16).view(-1, 3, 1, 1)
+    coloured = (masked.gather(1, order).to(torch.int16) + shift).clamp(0, 255).to(torch.uint8)
+    return torch.where((masked != faces).any(1, keepdim=True), coloured, masked)
 
 
 def mask_kind(keys: Tensor, kinds: str = "seen") -> list[str]:

@@ -47,13 +47,15 @@ class Progress:
 
     GUESS: ClassVar = {"faces": 90.0, "notebook": 8.0, "evaluate": 35.0, "faces_per_second": 200.0}
 
-    def __init__(self, profile: Profile, planned: list[study.Run], folder: Path, cores: int) -> None:
+    def __init__(
+        self, profile: Profile, planned: list[study.Run], measured: list[study.Run], folder: Path, cores: int
+    ) -> None:
         self.folder, self.planned, self.cores = folder, planned, cores
         several = len(profile.benchmarks) > 1
         self.trainings = {f"train {_where(run)}": run for run in planned if stale(run, "train")}
         self.evaluations = [
             f"evaluate {_where(one)}" + (f" on {one.measured_on.name}" if several else "")
-            for run in planned
+            for run in measured
             for one in study.evaluations(run)
             if stale(one, "evaluate")
         ]
@@ -104,18 +106,18 @@ class Progress:
         return json.loads(lines[-1]) if lines else None
 
     def _training_line(self, run: study.Run) -> str | None:
-        started = self.running.get(f"train {run.stage.name}, seed {run.seed}")
+        started = self.running.get(f"train {_where(run)}")
         if started is None or not (last := self._last_log(run)):
             return None
         if (run.folder / "log.jsonl").stat().st_mtime < started:
             return None  # of an earlier training; this one has not begun its log
-        return f"  {run.stage.name}, seed {run.seed}: {training_line(last)}"
+        return f"  {_where(run)}: {training_line(last)}"
 
     def _left(self) -> float:
         now, guess = time.time(), self.GUESS
         work = guess["faces"] if "render faces" in self.running else 0.0
         for job, run in self.trainings.items():
-            trained = 0.0 if run.stage.imported else run.plan.schedule.budget / self._speed()
+            trained = run.plan.schedule.budget / self._speed() if run.stage.trained else 0.0
             work += self._rest(job, guess["notebook"] + trained, now)
         for job in self.evaluations:
             work += self._rest(job, self._mean("evaluate ", guess["evaluate"]), now)
@@ -134,7 +136,7 @@ class Progress:
 
 
 def _where(run: study.Run) -> str:
-    return f"{run.stage.name}, seed {run.seed}"
+    return f"{run.name}, seed {run.seed}"
 
 
 def _minutes(seconds: float) -> str:

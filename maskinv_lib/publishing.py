@@ -23,15 +23,15 @@ MEASURED_FILES = ("metrics.json", "resamples.npz")
 RUN_FILES = ("log.jsonl", "run.json")
 """What a training leaves; no weights."""
 
-LIMIT = 6_000_000
-"""Most bytes of one published profile with one benchmark; with several, three quarters more: results stay in the
-repository's history."""
+LIMIT = 10_500_000
+"""Most bytes of one published profile: results stay in the repository's history."""
 
 
 def study_files(profile: Profile) -> list[Path]:
     """Return the files that a finished study holds beside its stages."""
     folder = study.runs() / profile.name
     found = [folder / "faces-and-masks.ipynb"] if profile.ladder == "rendered" else []
+    found += [folder / "how-much-guidance.ipynb", folder / "tables/sweeps.csv"] if profile.sweeps else []
     for benchmark in profile.benchmarks:
         tables = [jobs.tables(profile, benchmark) / f"{name}.csv" for name in ("metrics", "differences")]
         found += [jobs.compared(profile, benchmark) / "compare.ipynb", *tables]
@@ -57,7 +57,7 @@ def publish(profile: Profile, stage: str | None = None) -> None:
     if stage is None:
         for path in study_files(profile):
             _require(path, command)
-    names = profile.stages if stage is None else (study.checked_stage(stage, profile).name,)
+    names = profile.systems if stage is None else (study.checked_stage(stage, profile).name,)
     found = [run for run in _runs_in(profile, folder) if run.stage.name in names]
     lacking = [name for name in names if name not in {run.stage.name for run in found}]
     if lacking:
@@ -75,15 +75,17 @@ def publish(profile: Profile, stage: str | None = None) -> None:
 def _require_one_study(profile: Profile, found: list[Run], command: str) -> None:
     """Refuse runs, tables and notebooks that do not belong together: other seeds, or older than what they rest on."""
     seeds = sorted({run.seed for run in found})
-    missing = [run for seed in seeds for run in study.planned(profile, range(seed, seed + 1)) if run not in found]
+    wanted = [run for seed in seeds for run in study.planned(profile, range(seed, seed + 1))]
+    missing = [run for run in [*wanted, *study.sweep_runs(profile)] if run not in found]
     again = f"{command} SEEDS={len(seeds)}"
     if missing or seeds != list(range(len(seeds))):
         names = ", ".join(f"{run.name} seed {run.seed}" for run in missing) or f"seeds {seeds} have a gap"
         raise FileNotFoundError(f"Not every stage has every seed: {names}. Make them with: {again}")
-    jobs.prepare(profile, found)
+    jobs.prepare(profile, wanted)
     old = ["gallery"] if profile.ladder == "rendered" and jobs.stale(profile, "gallery") else []
+    old += ["sweeps"] if profile.sweeps and jobs.stale(profile, "sweeps") else []
     old += ["compare" for benchmark in profile.benchmarks if jobs.stale(profile, "compare", benchmark)]
-    own = [run for run in found if run.seed == 0 and (run.folder / "model.safetensors").exists()]
+    own = [run for run in found if run.seed == 0 and study.model_file(run).exists()]
     old += [f"train {run.name}" for run in own if jobs.stale(run, "train")]
     measured = [one for run in own for one in study.evaluations(run)]
     old += [f"evaluate {one.name}" for one in measured if jobs.stale(one, "evaluate")]
@@ -97,10 +99,10 @@ def _require(path: Path, command: str) -> None:
 
 
 def _runs_in(profile: Profile, folder: Path) -> list[Run]:
-    """Return the runs without overrides that are finished, all files there, with the key of today's code."""
+    """Return the runs of a study that are finished, its sweeps too: all files there, with the key of today's code."""
     seeds = sorted(int(path.name.removeprefix("seed-")) for path in folder.glob("seed-*"))
     runs = [run for seed in seeds for run in study.planned(profile, range(seed, seed + 1))]
-    return [run for run in runs if _whole(run)]
+    return [run for run in [*runs, *study.sweep_runs(profile)] if _whole(run)]
 
 
 def _whole(run: Run) -> bool:
@@ -119,7 +121,7 @@ def _evaluation_key(folder: Path) -> str | None:
 
 
 def _publish_run(run: Run, target: Path) -> None:
-    place = target / "stages" / run.stage.name / f"seed-{run.seed}"
+    place = target / "stages" / run.name / f"seed-{run.seed}"
     place.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(run.folder / "log.jsonl", place / "log.jsonl")
     for one in study.evaluations(run):
@@ -129,7 +131,7 @@ def _publish_run(run: Run, target: Path) -> None:
             shutil.copyfile(one.measured / name, there / name)
     facts = files.read_json(run.folder / "run.json")
     files.write_json(place / "run.json", {name: facts[name] for name in FACTS if name in facts})
-    if run.seed == 0:
+    if run.seed == 0 and run.is_rung:
         _publish_notebook(run, run.folder / "train.ipynb", target / "notebooks" / f"{run.stage.name}-train.ipynb")
         for one in study.evaluations(run):
             name = f"{run.stage.name}-evaluate{jobs.suffix(run.profile, one.measured_on)}.ipynb"
@@ -155,9 +157,8 @@ def _publish_study(found: list[Run], folder: Path, target: Path, profile: Profil
         _publish_run(run, new)
     _publish_whole(found, folder, new, profile)
     size = sum(path.stat().st_size for path in new.rglob("*") if path.is_file())
-    limit = LIMIT if len(profile.benchmarks) == 1 else 7 * LIMIT // 4
-    if size > limit:
-        raise ValueError(f"{new} has {size / 1e6:.1f} MB, over {limit / 1e6:.1f}: nothing was replaced. Publish less.")
+    if size > LIMIT:
+        raise ValueError(f"{new} has {size / 1e6:.1f} MB, over {LIMIT / 1e6:.1f}: nothing was replaced. Publish less.")
     shutil.rmtree(target, ignore_errors=True)
     new.rename(target)
     files.write_text(target.parent / "README.md", index())
@@ -166,7 +167,9 @@ def _publish_study(found: list[Run], folder: Path, target: Path, profile: Profil
 
 def _publish_whole(found: list[Run], folder: Path, target: Path, profile: Profile) -> None:
     if profile.ladder == "rendered":
-        files.write_text(target / "notebooks/faces-and-masks.ipynb", clean(folder / "faces-and-masks.ipynb"))
+        shown = ["faces-and-masks", *(["how-much-guidance"] if profile.sweeps else [])]
+        for name in shown:
+            files.write_text(target / f"notebooks/{name}.ipynb", clean(folder / f"{name}.ipynb"))
     else:
         files.write_text(target / "openings.csv", openings(profile))
     for benchmark in profile.benchmarks:
@@ -214,7 +217,8 @@ def _took(folder: Path, found: list[Run]) -> dict:
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     events = [json.loads(line) for line in lines]
     trained = {event["job"] for event in events if event["what"] == "end" and event["job"].startswith("train ")}
-    if trained != {f"train {run.stage.name}, seed {run.seed}" for run in found}:
+    wanted = [run for run in study.with_ancestors(found) if run in found or run.stage.base]
+    if trained != {f"train {run.name}, seed {run.seed}" for run in wanted}:
         return {}
     seconds = max(event["time"] for event in events) - min(event["time"] for event in events)
     return {"seconds": round(seconds), "seeds": len({run.seed for run in found}), "cores": len(os.sched_getaffinity(0))}
@@ -271,14 +275,17 @@ def restore(profile: Profile, stage: str | None = None) -> None:
     has to be trained builds on it, the workflow trains it again.
     """
     source = results(profile) / "stages"
-    names = profile.stages if stage is None else (study.checked_stage(stage, profile).name,)
+    names = [*profile.systems, *dict.fromkeys(run.name for run in study.sweep_runs(profile))]
+    names = names if stage is None else [study.checked_stage(stage, profile).name]
     places = [place for name in names for place in sorted((source / name).glob("seed-*"))]
     if not places:
         raise FileNotFoundError(f"No published stage of {profile.name} below {source}.")
     seeds = [int(place.name.removeprefix("seed-")) for place in places]
-    jobs.prepare(profile, study.planned(profile, range(max(seeds) + 1)))
+    planned = study.planned(profile, range(max(seeds) + 1))
+    jobs.prepare(profile, planned)
+    known = {(run.name, run.seed): run for run in [*planned, *study.sweep_runs(profile)]}
     for place, seed in zip(places, seeds, strict=True):
-        run = study.Run(profile=profile, stage=study.stages_of(profile)[place.parent.name], seed=seed, overrides={})
+        run = known[place.parent.name, seed]
         print(f"{run.name}, seed {seed}: {_restore_run(run, place)}")
 
 

@@ -2,19 +2,23 @@
 
 import ast
 import dataclasses
-import os
 import re
 from dataclasses import dataclass, field
-from functools import lru_cache
-from pathlib import Path
 
-from maskinv_lib import checks, files
+from maskinv_lib import checks
+from maskinv_lib.populations import MASK_KINDS, RENDERED_TEST, Benchmark, RealFaces, RenderedFaces
 
-PROTOCOLS = ("all-pairs", "official", "sessions")
-MASK_KINDS = ("seen", "unseen")
 OPTIMIZERS = ("sgd", "adamw")
 POLICIES = ("one-cycle", "steps")
 PRECISIONS = ("auto", "fp32", "bf16")
+VIEWS = ("masked", "clean", "masked-2", "restored")
+SAMPLERS = ("shuffled", "half balanced")
+TEACHER_VIEWS = ("clean", "masked")
+FLIPS = ("shared", "separate")
+BATCH_NORMS = ("live", "frozen after half an epoch")
+TRAINING_MASKS = (*MASK_KINDS, "recoloured")
+HEADS = ("mask-classifier", "eum")
+HOWS = ("concatenate", "by predicted mask", "by true mask")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,25 +42,83 @@ class Start:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One rung of the ladder, as data.
+    """One system of the study, as data: a rung of the ladder, or one of those that are compared with it.
 
-    objectives: what the student is trained for; settings left out come from the profile.
-    mask_probability: share of the student's faces that get a mask. teacher: the stage whose templates are targets.
-    start: None means random weights. share: part of the profile's budget that this stage itself spends.
-    milestones: shares of the schedule at which the backbone is kept for other stages to start from.
-    imported: nothing is trained, the network is the profile's published teacher.
+    A stage trains a network; with ``imported`` it is the profile's published teacher as it is; with ``base`` it
+    trains a ``head`` (of ``HEADS``) on that stage's frozen templates; with ``parts`` it combines finished stages (one
+    of ``HOWS``; to choose by mask, parts are the unmasked faces' stage, the masked ones', and the mask classifier).
+
+    question: the part of the comparison that it belongs to, "ladder" for a rung. objectives: what the student is
+    trained for; settings left out come from the profile. views: what passes through the student in a step, of
+    ``VIEWS``; each counts in the budget. mask_probability: share of the faces that get a mask. mask_kinds: which, of
+    ``TRAINING_MASKS``; "recoloured" are the seen ones in any colour. network: "" is the profile's own, else what is
+    built around it. sampler: "half balanced" fills half of a batch with groups of four faces of one person. teacher:
+    the stage whose templates are targets. teacher_view, flips, batch_norm: what the teacher sees, whether it sees the
+    student's flip, and when batch norm stops learning. start: None means random weights. share: part of the profile's
+    budget that this stage itself spends. milestones: shares of the schedule at which the backbone is kept for other
+    stages to start from. tuned_as: the stage whose chosen learning rate it takes, "" for one of its own. reading: what
+    of it is our reading of an unpublished detail. reduced: which defining part cannot act at this scale. oracle: told
+    at the test which faces wear masks.
     """
 
     name: str
     title: str
     idea: str
-    objectives: tuple[Term, ...]
+    question: str = "ladder"
+    objectives: tuple[Term, ...] = ()
+    views: tuple[str, ...] = ("masked",)
     mask_probability: float = 0.0
+    mask_kinds: str = "seen"
+    network: str = ""
+    sampler: str = "shuffled"
     teacher: str | None = None
+    teacher_view: str = "clean"
+    flips: str = "shared"
+    batch_norm: str = "live"
     start: Start | None = None
     share: float = 1.0
     milestones: tuple[float, ...] = ()
     imported: bool = False
+    base: str | None = None
+    head: str = ""
+    parts: tuple[str, ...] = ()
+    how: str = ""
+    tuned_as: str = ""
+    reading: str = ""
+    reduced: str = ""
+    oracle: bool = False
+
+    @property
+    def trained(self) -> bool:
+        """Whether it trains a network of its own."""
+        return not (self.imported or self.base or self.parts)
+
+    @property
+    def note(self) -> str:
+        """What a reader of a table must know of this row, in words; "" for nothing."""
+        marks = [f"our reading: {self.reading}"] if self.reading else []
+        marks += [f"reduced: {self.reduced}"] if self.reduced else []
+        return "; ".join((["oracle: told which faces wear masks"] if self.oracle else []) + marks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One trained system of a sweep: a stage with overrides, at a place on the axis."""
+
+    x: float
+    stage: str
+    overrides: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """One setting turned over its range for some methods. lines: method in words -> its points, ascending."""
+
+    name: str
+    question: str
+    axis: str
+    lines: dict[str, tuple[Point, ...]]
+    logarithmic: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,124 +142,6 @@ class Schedule:
     weight_decay: float = 5e-4
     clip: float = 5.0
 
-    @property
-    def steps(self) -> int:
-        """Number of optimiser steps: whole batches within the budget."""
-        return self.budget // self.batch
-
-
-@dataclass(frozen=True, kw_only=True)
-class RenderedFaces:
-    """Rendered people of a profile: identities and views per split, disjoint, and the renderer's settings."""
-
-    seed: int = 2021
-    train: int = 300
-    train_views: int = 20
-    validation: int = 80
-    validation_views: int = 8
-    test: int = 240
-    test_views: int = 8
-    rendering: dict = field(default_factory=dict)
-
-    def split(self, name: str) -> tuple[range, int]:
-        """Return (identity numbers, views) of "train", "validation" or "test"; the splits share nobody."""
-        counts = {"train": self.train, "validation": self.validation, "test": self.test}
-        first = {"train": 0, "validation": 1_000_000, "test": 2_000_000}[checks.choose("split", name, counts)]
-        return range(first, first + counts[name]), getattr(self, f"{name}_views")
-
-    def config(self, *splits: str) -> dict:
-        """Return what decides the faces of the splits, as JSON-serialisable data."""
-        sizes = {name: getattr(self, name) for split in splits for name in (split, f"{split}_views")}
-        return {"seed": self.seed, "rendering": self.rendering, **sizes}
-
-
-@dataclass(frozen=True, kw_only=True)
-class RealFaces:
-    """Real people: a RecordIO training set, people held back from it for every choice, and the published teacher.
-
-    root: folder of real data, None where there is none. training, teacher: paths below it. without: original labels
-    to leave out of training and validation. validation: how many people are held back, drawn by ``seed``.
-    skip_bad: leave out pictures that do not decode, with a warning, where otherwise the first one is an error.
-    contract: name of the teacher's input contract where it is not its network's usual one.
-    """
-
-    root: Path | None
-    training: str
-    teacher: str
-    without: tuple[int, ...] = ()
-    validation: int = 34
-    seed: int = 2021
-    skip_bad: bool = False
-    contract: str = ""
-
-    def check(self) -> None:
-        """Raise FileNotFoundError, naming the setting or file and the remedy, unless training set and teacher exist."""
-        for name in (self.training, self.teacher):
-            self.path(name)
-
-    def path(self, name: str) -> Path:
-        """Return the path of a file or folder of the data; one that is not there raises FileNotFoundError."""
-        if self.root is None:
-            raise FileNotFoundError(f"{name} is real data. Set MASKINV_DATA to the folder that holds it.")
-        if not (self.root / name).exists():
-            remedy = "Put it there, or name another one in maskinv.toml in that folder"
-            raise FileNotFoundError(f"There is no {name} in the data folder {self.root}. {remedy}.")
-        return self.root / name
-
-    def config(self, *splits: str) -> dict:
-        """Return what decides training and validation faces and the teacher: hashes of the files, not their places."""
-        known = {"without": list(self.without), "validation": self.validation, "seed": self.seed}
-        known |= {name: value for name in ("skip_bad", "contract") if (value := getattr(self, name))}
-        sources = {name: fingerprint(self.root, getattr(self, name)) for name in ("training", "teacher")}
-        return {**known, **sources}
-
-
-LARGE = 2**30
-"""Bytes above which a set's content stands for itself by names, sizes and times of change: to read it costs minutes."""
-
-
-def fingerprint(root: Path | None, name: str) -> str:
-    """Return a text that stands for a file or folder of the data, "missing" where it is not there.
-
-    A file is the first digits of its SHA-256; a folder hashes all its files, links followed, hidden ones left out.
-    """
-    path = root / name if root else None
-    if path is None or not path.exists():
-        return "missing"
-    if path.is_file():
-        return _hash(path, *_stamp(path))
-    found = [Path(place) / one for place, _, names in os.walk(path, followlinks=True) for one in names if one[0] != "."]
-    named = sorted((one.relative_to(path).as_posix(), one) for one in found)
-    if sum(one.stat().st_size for one in found) > LARGE:
-        return files.content_hash([[name, *_stamp(one)] for name, one in named])
-    return files.content_hash([[name, _hash(one, *_stamp(one))] for name, one in named])
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    about = path.stat()
-    return about.st_size, about.st_mtime_ns
-
-
-@lru_cache(maxsize=100_000)
-def _hash(path: Path, size: int, changed: int) -> str:
-    return files.file_hash(path)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Benchmark:
-    """A verification benchmark of a profile. path: file or folder of the real data, "" for rendered people.
-
-    protocol: which pairs of a set of real masks. kinds: which masks are drawn on a set without.
-    """
-
-    name: str
-    path: str = ""
-    protocol: str = "all-pairs"
-    kinds: tuple[str, ...] = ("seen", "unseen")
-
-
-RENDERED_TEST = Benchmark(name="rendered-test")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
@@ -205,9 +149,11 @@ class Profile:
 
     precision: of the student's forward pass; auto is bf16 where the device computes in it, else fp32.
     threads, gpus: what each training and evaluation takes; a result must not depend on who runs it.
-    ladder: "rendered" or "real", the definitions of its stages. absent: benchmarks that it knows but whose files are
-    not at hand. learning_rates: of single stages, chosen on validation people among trial_rates. stands_for: stage of
-    a claim -> the stage that takes its place here.
+    ladder: "rendered" or "real", the definitions of its stages. breadth: "six" or "all". stages, few, sweeps: the
+    rungs, run with every seed; the systems beside the ladder, with ``FEW_SEEDS`` at most; sweeps, with one seed.
+    absent: benchmarks that it knows but whose files are not at hand. learning_rates: of single stages, chosen on
+    validation people among trial_rates, each tried on trial_budget faces. stands_for: stage of a claim -> the stage
+    that takes its place here.
     """
 
     name: str
@@ -217,6 +163,8 @@ class Profile:
     embedding_size: int
     schedule: Schedule
     stages: tuple[str, ...]
+    few: tuple[str, ...] = ()
+    sweeps: tuple[Sweep, ...] = ()
     head: dict = field(default_factory=dict)
     seeds: int = 1
     threads: int = 1
@@ -224,16 +172,30 @@ class Profile:
     resamples: int = 2000
     precision: str = "auto"
     ladder: str = "rendered"
+    breadth: str = "six"
     benchmarks: tuple[Benchmark, ...] = (RENDERED_TEST,)
     absent: tuple[str, ...] = ()
     learning_rates: dict = field(default_factory=dict)
     trial_rates: tuple[float, ...] = ()
+    trial_budget: int = 3200
     stands_for: dict = field(default_factory=dict)
+
+    @property
+    def systems(self) -> tuple[str, ...]:
+        """The names of all stages that a study of this profile runs, the rungs first."""
+        return self.stages + self.few
+
+
+FEW_SEEDS = 3
+"""Most seeds of a system beside the ladder; the rungs, on which the verdicts rest, get as many as asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Everything that decides one training, resolved from a stage, a profile and overrides."""
+    """Everything that decides one training, resolved from a stage, a profile and overrides.
+
+    people: how many of the profile's training people take part, 0 for all of its own. The other fields are a stage's.
+    """
 
     network: str
     embedding_size: int
@@ -243,35 +205,60 @@ class Plan:
     schedule: Schedule
     milestones: tuple[float, ...]
     precision: str = "auto"
+    people: int = 0
+    views: tuple[str, ...] = ("masked",)
+    sampler: str = "shuffled"
+    teacher_view: str = "clean"
+    flips: str = "shared"
+    batch_norm: str = "live"
+
+    @property
+    def faces_per_step(self) -> int:
+        """Faces that pass forward through the student in a step: every view of every sample."""
+        return self.schedule.batch * len(self.views)
+
+    @property
+    def steps(self) -> int:
+        """Number of optimiser steps: whole ones within the budget."""
+        return self.schedule.budget // self.faces_per_step
 
     def as_dict(self) -> dict:
-        """Return the plan as JSON-serialisable data."""
-        return dataclasses.asdict(self)
+        """Return the plan as JSON-serialisable data; what is as everywhere is left out."""
+        usual = {field.name: field.default for field in dataclasses.fields(self)}
+        return {name: value for name, value in dataclasses.asdict(self).items() if value != usual[name]}
 
 
 def plan(stage: Stage, profile: Profile) -> Plan:
     """Resolve ``stage`` at the scale of ``profile``: margins get the profile's head, the budget the stage's share."""
-    terms = [
-        dataclasses.replace(term, settings={**profile.head, **term.settings})
-        if term.objective.startswith("margins.")
-        else term
-        for term in stage.objectives
-    ]
     budget = round(profile.schedule.budget * stage.share)
-    rate = profile.learning_rates.get(stage.name, profile.schedule.learning_rate)
+    rate = profile.learning_rates.get(stage.tuned_as or stage.name, profile.schedule.learning_rate)
     schedule = dataclasses.replace(
         profile.schedule, budget=budget, learning_rate=rate, head_warm_up=stage.start is None
     )
+    same = ("mask_probability", "mask_kinds", "milestones", "views", "sampler", "teacher_view", "flips", "batch_norm")
     return Plan(
-        network=profile.network,
+        network=f"{stage.network}:{profile.network}" if stage.network else profile.network,
         embedding_size=profile.embedding_size,
-        objectives=tuple(terms),
-        mask_probability=stage.mask_probability,
-        mask_kinds="seen",
+        objectives=tuple(_scaled(term, profile) for term in stage.objectives),
         schedule=schedule,
-        milestones=stage.milestones,
         precision=profile.precision,
+        **{name: getattr(stage, name) for name in same},
     )
+
+
+def _scaled(term: Term, profile: Profile) -> Term:
+    """Return an objective with a margin at the profile's scale: shrunk as the profile shrinks ArcFace's 0.5."""
+    settings = dict(term.settings)
+    if term.objective.startswith("margins."):
+        settings.setdefault("margin", PUBLISHED_MARGIN)
+    if "margin" in settings and profile.head:
+        settings["margin"] = round(settings["margin"] * profile.head["margin"] / PUBLISHED_MARGIN, 4)
+        settings.setdefault("scale", profile.head["scale"])
+    return dataclasses.replace(term, settings=settings)
+
+
+PUBLISHED_MARGIN = 0.5
+"""The margin of ArcFace and ElasticFace-Arc, to which a profile's own margin is the measure."""
 
 
 def check(plan: Plan) -> Plan:
@@ -279,8 +266,14 @@ def check(plan: Plan) -> Plan:
     checks.choose("policy", plan.schedule.policy, POLICIES)
     checks.choose("optimizer", plan.schedule.optimizer, OPTIMIZERS)
     checks.choose("precision", plan.precision, PRECISIONS)
-    if plan.schedule.steps < 1:
-        raise ValueError(f"budget {plan.schedule.budget} is less than one batch of {plan.schedule.batch} faces.")
+    checks.choose("mask_kinds", plan.mask_kinds, TRAINING_MASKS)
+    checks.choose("sampler", plan.sampler, SAMPLERS)
+    checks.choose("teacher_view", plan.teacher_view, TEACHER_VIEWS)
+    checks.choose("flips", plan.flips, FLIPS)
+    checks.choose("batch_norm", plan.batch_norm, BATCH_NORMS)
+    checks.only_known("view", plan.views, VIEWS)
+    if plan.steps < 1:
+        raise ValueError(f"budget {plan.schedule.budget} is less than one step of {plan.faces_per_step} faces.")
     return plan
 
 
@@ -314,7 +307,7 @@ def override(base: Plan, changes: dict[str, object]) -> Plan:
 
 def _open_values(base: Plan) -> dict[str, object]:
     settings = {name.rstrip("_"): value for term in base.objectives for name, value in term.settings.items()}
-    plain = {"mask_probability": base.mask_probability, "precision": base.precision}
+    plain = {name: getattr(base, name) for name in ("mask_probability", "mask_kinds", "precision", "people")}
     return {**settings, **dataclasses.asdict(base.schedule), **plain}
 
 

@@ -12,7 +12,7 @@ from maskinv_lib import files
 from maskinv_lib.benchmarks import Comparisons
 from maskinv_lib.evaluation import Evaluation
 from maskinv_lib.metrics import RATES, ErrorCurve, Metric
-from maskinv_lib.recipes import RealFaces
+from maskinv_lib.populations import RealFaces
 from maskinv_lib.study import Run
 
 HERE = "evaluated here"
@@ -62,7 +62,7 @@ def unpacked(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return dict(zip(arrays["names"].tolist(), values, strict=True))
 
 
-CURVE_POINTS = 90
+CURVE_POINTS = 60
 
 
 def _thinned(curve: ErrorCurve, names: tuple[str, ...]) -> dict:
@@ -77,8 +77,10 @@ def _thinned(curve: ErrorCurve, names: tuple[str, ...]) -> dict:
 def write_evaluation(found: Evaluated, benchmark: str) -> None:
     """Write what later comparisons need: numbers and curves as JSON, the rates in every resample as bytes.
 
-    Curves of real people go without their thresholds, which are scores of single pairs, and are read back with NaN.
+    Curves of real people go without their thresholds, which are scores of single pairs, and are read back with NaN. Of
+    systems beside the ladder the resampled EER alone is kept, on which the ranking rests: so many must stay small.
     """
+    kept = RATES if found.run.is_rung else ("eer",)
     real = isinstance(found.run.profile.faces, RealFaces)
     names = ("fmr", "fnmr") if real else ("thresholds", "fmr", "fnmr")
     records, rates = [], {}
@@ -96,7 +98,7 @@ def write_evaluation(found: Evaluated, benchmark: str) -> None:
                 **plain,
             }
         )
-        rates |= {f"{condition}/{kinds}/{n}": values for n, values in evaluation.resamples.items() if n in RATES}
+        rates |= {f"{condition}/{kinds}/{n}": values for n, values in evaluation.resamples.items() if n in kept}
     with files.whole_file(found.run.measured / "resamples.npz") as temporary:
         np.savez_compressed(temporary, **packed(rates))
     head = {"key": found.run.evaluation_key, "benchmark": benchmark}

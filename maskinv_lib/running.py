@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from maskinv_lib import jobs, study
+from maskinv_lib import jobs, ladders, study
 from maskinv_lib.files import only_process, write_text
 from maskinv_lib.progress import Progress, event, ladder_table
 from maskinv_lib.recipes import Profile
@@ -32,7 +32,13 @@ class StudyLock:
 
 def job_name(notebook: Path, parameters: dict) -> str:
     """Return a notebook's job in words: ``train maskinv-lg, seed 0``."""
-    words = {"01": "show faces and masks", "02": "train", "03": "evaluate", "04": "compare the ladder"}
+    words = {
+        "01": "show faces and masks",
+        "02": "train",
+        "03": "evaluate",
+        "04": "compare the ladder",
+        "06": "compare the sweeps",
+    }
     verb = words.get(notebook.name[:2], notebook.stem)
     where = f" on {parameters['benchmark']}" if "benchmark" in parameters else ""
     return f"{verb} {parameters['stage']}, seed {parameters['seed']}{where}" if "stage" in parameters else verb + where
@@ -98,6 +104,19 @@ def notebook_job(notebook: Path, output: Path, parameters: dict, *, log: Path, t
     return 0
 
 
+@contextlib.contextmanager
+def noted(folder: Path, job: str) -> Iterator[None]:
+    """Note a job's start and its end or failure in a profile's events, for whoever watches the study."""
+    event(folder, job, "start")
+    started = time.time()
+    try:
+        yield
+    except BaseException as error:
+        event(folder, job, "fail", log="its folder's log", error=f"{type(error).__name__}: {error}")
+        raise
+    event(folder, job, "end", seconds=time.time() - started)
+
+
 def run_study(profile: Profile, seeds: range, cores: int | None = None) -> int:
     """Run the whole study through Snakemake, say what it does and how long it still takes; return the exit code."""
     folder = study.runs() / profile.name
@@ -125,21 +144,23 @@ def run_choose(profile: Profile, cores: int | None = None) -> int:
 def _run_study(profile: Profile, seeds: range, cores: int | None, folder: Path) -> int:
     with only_process(folder / "keys" / "lock", f"The study in {folder}"):
         pass  # a workflow that was started by other means holds this one: refuse before anything is touched
-    if study.trials(profile) and not study.choices_file(profile.faces).exists():
-        raise FileNotFoundError(
-            f"The settings of {profile.name} were not chosen. Choose them first: make choose PROFILE={profile.name}"
-        )
-    planned, started = study.planned(profile, seeds), time.time()
-    jobs.prepare(profile, planned)
+    lacking = ladders.unchosen(profile)
+    if lacking:
+        wide = " LADDER=all" if profile.breadth == "all" else ""
+        command = f"make choose PROFILE={profile.name}{wide}"
+        raise FileNotFoundError(f"No settings of {profile.name} were chosen for {', '.join(lacking)}. First: {command}")
+    known, started = study.everything(profile, seeds), time.time()
+    jobs.prepare(profile, study.planned(profile, seeds))
     count = cores or len(os.sched_getaffinity(0))
+    what = "stages" if profile.breadth == "six" else "systems"
     print(
-        f"{profile.name}: {len(planned)} stages to train and evaluate, {len(seeds)} seed(s), {count} core(s)",
-        flush=True,
+        f"{profile.name}: {len(known)} {what} to train and evaluate, {len(seeds)} seed(s), {count} core(s)", flush=True
     )
     events = folder / "events.jsonl"
     events.unlink(missing_ok=True)
     with _workflow(profile, seeds, count, folder / "logs/snakemake.log") as process:
-        progress = Progress(profile, planned, folder, count)
+        measured = [*study.planned(profile, seeds), *study.sweep_runs(profile)]
+        progress = Progress(profile, known, measured, folder, count)
         while process.poll() is None:
             progress.report()
             time.sleep(0.5)
@@ -152,7 +173,7 @@ def _workflow(profile: Profile, seeds: range, cores: int, log: Path, target: str
     root = study.root()
     command = [sys.executable, "-m", "snakemake", "--snakefile", root / "workflow/Snakefile", "--directory", root]
     command += ["--workflow-profile", root / "workflow/profiles/default", "--cores", cores, "--nocolor"]
-    command += ["--config", f"profile={profile.name}", f"seeds={len(seeds)}"]
+    command += ["--config", f"profile={profile.name}", f"seeds={len(seeds)}", f"ladder={profile.breadth}"]
     command += ["--", target] if target else []
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as file:

@@ -6,15 +6,14 @@ Importable without torch, because the workflow reads it at the start of every jo
 import ast
 import dataclasses
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from maskinv_lib import checks, fingerprints
+from maskinv_lib import checks, fingerprints, ladders
 from maskinv_lib.files import content_hash
 from maskinv_lib.ladders import (
-    BASELINE,
-    LADDER,
     PROFILES,
     STAGES,
     choices_file,
@@ -23,18 +22,10 @@ from maskinv_lib.ladders import (
     stages_of,
 )
 from maskinv_lib.places import results, root, runs
-from maskinv_lib.recipes import (
-    Benchmark,
-    Plan,
-    Profile,
-    RenderedFaces,
-    Stage,
-    check,
-    fingerprint,
-    override,
-    parse_overrides,
-    plan,
-)
+from maskinv_lib.populations import Benchmark, RealFaces, RenderedFaces, fingerprint
+from maskinv_lib.recipes import FEW_SEEDS, Plan, Point, Profile, Stage, check, override, parse_overrides, plan
+from maskinv_lib.stages import BASELINE, LADDER
+from maskinv_lib.systems import OTHER_MASKS
 
 __all__ = [
     "BASELINE",
@@ -120,10 +111,31 @@ class Run:
         """The run whose backbone this run starts from."""
         return self._other(self.stage.start and self.stage.start.stage)
 
+    @property
+    def base(self) -> "Run | None":
+        """The run on whose frozen templates this run's head works."""
+        return self._other(self.stage.base)
+
+    @property
+    def parts(self) -> "tuple[Run, ...]":
+        """The runs that this run combines."""
+        return tuple(self._other(name) for name in self.stage.parts)
+
+    @property
+    def ancestors(self) -> "tuple[Run, ...]":
+        """Every run that this one builds on directly, each once."""
+        found = (self.teacher, self.parent, self.base, *self.parts)
+        return tuple({run.name: run for run in found if run}.values())
+
     def _other(self, stage: str | None) -> "Run | None":
         if stage is None:
             return None
         return Run(profile=self.profile, stage=stages_of(self.profile)[stage], seed=self.seed, overrides={})
+
+    @property
+    def is_rung(self) -> bool:
+        """Whether this is a rung of the ladder as it is, which notebooks train and evaluate for readers."""
+        return self.stage.name in self.profile.stages and not self.overrides
 
     @property
     def milestone(self) -> Path | None:
@@ -131,24 +143,42 @@ class Run:
         return milestone(self.parent, self.stage.start.at) if self.stage.start else None
 
     @property
+    def training_faces(self) -> RenderedFaces | RealFaces:
+        """The people whose training faces this run sees: the profile's, or as many as an override says."""
+        faces, people = self.profile.faces, self.plan.people
+        if people and not isinstance(faces, RenderedFaces):
+            raise ValueError(f"people={people} works with rendered people only; leave labels out in maskinv.toml.")
+        return dataclasses.replace(faces, train=people) if people else faces
+
+    @property
     def train_code(self) -> tuple[str, ...]:
         """The modules that decide this run's training."""
-        objectives = sorted({f"objectives.{term.objective.partition('.')[0]}" for term in self.plan.objectives})
-        targets = ("templates",) if self.stage.teacher else ()
-        network = f"networks.{NETWORK_MODULES.get(self.plan.network, 'iresnet')}"
+        around, _, inner = self.plan.network.rpartition(":")
+        network = [f"networks.{NETWORK_MODULES.get(inner, 'iresnet')}"]
+        network += [f"networks.{around.replace('-', '_')}"] if around else []
         sources = FACES_CODE[self.profile.ladder]
         if self.stage.imported:
-            return ("networks.published", network)
-        return ("training", *sources, "masks", network, *targets, *objectives)
+            return ("networks.published", *network)
+        if self.stage.parts:
+            return ("combining",)
+        if self.stage.base:
+            return ("adapting", *sources, "masks", "templates", *network)
+        objectives = sorted({f"objectives.{term.objective.partition('.')[0]}" for term in self.plan.objectives})
+        targets = ("templates",) if self.stage.teacher else ()
+        return ("training", *sources, "masks", *network, *targets, *objectives)
 
     @cached_property
     def config(self) -> dict:
         """What decides the model: the plan, the faces, the seed and the runs it builds on."""
         if self.stage.imported:
             return {"weights": self.profile.faces.config()["teacher"], "network": self.plan.network}
-        ancestors = {"teacher": self.teacher and self.teacher.key, "parent": self.parent and self.parent.key}
+        if self.stage.parts:
+            return {"how": self.stage.how, "parts": [part.key for part in self.parts]}
         seeds = {"seed": self.seed, "weights_seed": self.weights_seed, "draws_seed": self.draws_seed}
-        return {"plan": self.plan.as_dict(), "faces": self.profile.faces.config("train"), **seeds, **ancestors}
+        common = {"plan": self.plan.as_dict(), "faces": self.training_faces.config("train"), **seeds}
+        if self.stage.base:
+            return {**common, "head": self.stage.head, "base": self.base.key}
+        return {**common, "teacher": self.teacher and self.teacher.key, "parent": self.parent and self.parent.key}
 
     @cached_property
     def key(self) -> str:
@@ -168,13 +198,14 @@ class Run:
     @property
     def evaluation_key(self) -> str:
         """16 hexadecimal digits that stand for this run's measured results."""
-        code = fingerprints.code_hash(*EVALUATION_CODE[self.profile.ladder])
+        applied = ("adapting", "combining") if self.stage.parts else ()
+        code = fingerprints.code_hash(*EVALUATION_CODE[self.profile.ladder], *applied)
         return content_hash({"model": self.key, "config": self.evaluation_config, "code": code})
 
     @property
     def command(self) -> str:
         """The command that makes this run on its own."""
-        extra = f" -p overrides '{', '.join(f'{k}={v}' for k, v in self.overrides.items())}'" if self.overrides else ""
+        extra = f" -p overrides '{overrides_text(self)}'" if self.overrides else ""
         inside = ".venv/bin/" if Path(sys.prefix).name == ".venv" else ""
         return (
             f"{inside}papermill notebooks/02-train-a-stage.ipynb out.ipynb "
@@ -202,10 +233,22 @@ def milestone(run: Run, at: float) -> Path:
     return run.folder / f"milestone-{at:.4f}.safetensors"
 
 
+def model_file(run: Run) -> Path:
+    """Return the file that says a run was trained: its network or head; a combination has neither, so its facts."""
+    return run.folder / ("run.json" if run.stage.parts else "model.safetensors")
+
+
+def overrides_text(run: Run) -> str:
+    """Return a run's overrides as a notebook or a command takes them: ``lambda=300.0, people=100``."""
+    return ", ".join(f"{name}={value}" for name, value in run.overrides.items())
+
+
 def ancestor_files(run: Run) -> list[Path]:
-    """Return the files of other runs that ``run`` needs before it can train: its teacher, what it starts from."""
-    teacher = [run.teacher.folder / "model.safetensors"] if run.teacher else []
-    return list(dict.fromkeys(teacher + ([run.milestone] if run.milestone else [])))
+    """Return the files of other runs that ``run`` needs before it can train or be evaluated."""
+    needed = [one for one in run.ancestors if one != run.parent or one == run.teacher]
+    needed += [part.base for part in run.parts if part.base]
+    models = [one.folder / "model.safetensors" for one in needed]
+    return list(dict.fromkeys(models + ([run.milestone] if run.milestone else [])))
 
 
 def published(run: Run) -> Path:
@@ -215,30 +258,68 @@ def published(run: Run) -> Path:
 
 
 def planned(profile: Profile, seeds: range) -> list[Run]:
-    """Return the runs of a study, seed by seed, in the order of the ladder."""
+    """Return the runs that a study compares, seed by seed, in the order of the ladder and of the systems beside it.
+
+    Systems beside the ladder get ``FEW_SEEDS`` seeds at most.
+    """
     known = stages_of(profile)
     return [
-        Run(profile=profile, stage=known[name], seed=seed, overrides={}) for seed in seeds for name in profile.stages
+        Run(profile=profile, stage=known[name], seed=seed, overrides={})
+        for seed in seeds
+        for name in (profile.systems if seed < FEW_SEEDS else profile.stages)
     ]
+
+
+def point_run(profile: Profile, point: Point, seed: int = 0) -> Run:
+    """Return the run that a point of a sweep stands for."""
+    return Run(profile=profile, stage=stages_of(profile)[point.stage], seed=seed, overrides=dict(point.overrides))
+
+
+def sweep_runs(profile: Profile) -> list[Run]:
+    """Return the runs of a profile's sweeps that no stage of its own already is; one seed each."""
+    points = [point for sweep in profile.sweeps for line in sweep.lines.values() for point in line]
+    points += OTHER_MASKS if profile.sweeps else []
+    found = [point_run(profile, point) for point in points if point.overrides]
+    return list({run.name: run for run in found}.values())
+
+
+def with_ancestors(runs: Iterable[Run]) -> list[Run]:
+    """Return the runs, and before each every run that it is made of, each once."""
+    found: dict[tuple[str, int], Run] = {}
+
+    def add(run: Run) -> None:
+        for one in run.ancestors:
+            add(one)
+        found.setdefault((run.name, run.seed), run)
+
+    for run in runs:
+        add(run)
+    return list(found.values())
+
+
+def everything(profile: Profile, seeds: range) -> list[Run]:
+    """Return every run of a study: what it compares, its sweeps, and what they are made of."""
+    return with_ancestors([*planned(profile, seeds), *sweep_runs(profile)])
 
 
 TRIAL_SEED = 100
 """Seed of the trials that choose settings: none of a study's own."""
 
-TRIAL_BUDGET = 3200
-
 
 def trials(profile: Profile) -> list[Run]:
-    """Return the runs that choose each stage's learning rate on validation people; the imported teacher stands first.
+    """Return the runs that choose each stage's learning rate on validation people; what teaches them stands first.
 
-    Three rates a stage, each at ``TRIAL_BUDGET`` faces. Empty where a profile chooses nothing.
+    Three rates a stage, each at the profile's ``trial_budget``. The teacher itself has the whole budget and the
+    profile's own rate, so that no trial depends on a choice. Empty where a profile chooses nothing.
     """
-    found = []
-    for stage in (stages_of(profile)[name] for name in profile.stages if profile.trial_rates):
-        settings = [{}] if stage.imported else [{"learning_rate": rate} for rate in profile.trial_rates]
-        for setting in settings:
-            overrides = {"budget": TRIAL_BUDGET, **setting} if setting else {}
-            found.append(Run(profile=profile, stage=stage, seed=TRIAL_SEED, overrides=overrides))
+    bare = dataclasses.replace(profile, learning_rates={})
+    known, found = stages_of(profile), []
+    for stage in ladders.tried(profile) if profile.trial_rates else []:
+        if not found:
+            found.append(Run(profile=bare, stage=known[profile.stages[0]], seed=TRIAL_SEED, overrides={}))
+        for rate in () if stage.imported else profile.trial_rates:
+            overrides = {"budget": profile.trial_budget, "learning_rate": rate}
+            found.append(Run(profile=bare, stage=stage, seed=TRIAL_SEED, overrides=overrides))
     return found
 
 
@@ -272,10 +353,12 @@ def open_run(*, profile: object, stage: object, seed: object, overrides: object 
     return found
 
 
-def open_profile(*, profile: object, seeds: object = None, benchmark: object = "") -> tuple[Profile, range]:
+def open_profile(
+    *, profile: object, seeds: object = None, benchmark: object = "", ladder: object = "six"
+) -> tuple[Profile, range]:
     """Check what a notebook about a whole profile was given; return the profile and its seeds."""
-    _refuse_unknown_parameters({"profile", "seeds", "benchmark"})
-    chosen = get_profile(profile)
+    _refuse_unknown_parameters({"profile", "seeds", "benchmark", "ladder"})
+    chosen = get_profile(profile, ladder)
     checked_benchmark(chosen, benchmark)
     return chosen, seed_range(chosen, seeds)
 

@@ -1,14 +1,19 @@
-"""Tables that the notebooks show: of a recipe, its cost, its metrics, the stages, the contrasts and the verdicts."""
+"""Tables that the notebooks show: of a recipe, its cost, its metrics, stages, contrasts, verdicts and rankings."""
 
+import dataclasses
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from maskinv_lib import pipeline
+from maskinv_lib import pipeline, sources
 from maskinv_lib.metrics import NOT_MEASURABLE, RATES, Metric
 from maskinv_lib.pipeline import Trained
-from maskinv_lib.recipes import Profile, RealFaces
+from maskinv_lib.planning import MOST, Need, Prospect
+from maskinv_lib.populations import RealFaces
+from maskinv_lib.rankings import Gap, Standing
+from maskinv_lib.recipes import Plan, Profile
 from maskinv_lib.records import Evaluated
 from maskinv_lib.study import Run
 from maskinv_lib.verdicts import CLAIMS, Claim, Difference, claim_verdicts
@@ -30,7 +35,7 @@ def title(condition: str, kinds: str) -> str:
 def splits(profile: Profile) -> Styler:
     """Return how many people, views and faces each set of a profile has."""
     if isinstance(profile.faces, RealFaces):
-        found = {name: pipeline.faces_of(profile, name) for name in ("train", "validation")}
+        found = {name: sources.faces_of(profile, name) for name in ("train", "validation")}
         cells = [(name, of.identities, f"{len(of) / of.identities:.1f}", f"{len(of):,}") for name, of in found.items()]
     else:
         rows = [(name, *profile.faces.split(name)) for name in ("train", "validation", "test")]
@@ -39,28 +44,43 @@ def splits(profile: Profile) -> Styler:
 
 
 def recipe(run: Run) -> Styler:
-    """Return the resolved recipe of a run, one row per setting, in words."""
-    plan = run.plan
-    rows = [
-        (term.objective, ", ".join(f"{k.rstrip('_')} = {v:g}" for k, v in term.settings.items()))
-        for term in plan.objectives
-    ]
-    rows += [("faces with a mask", f"{plan.mask_probability:.0%}, {plan.mask_kinds} kinds")]
-    if run.stage.imported:
-        return _plain([("network", f"{plan.network}, {plan.embedding_size}-D"), ("trained here", "nothing")])
-    rows += [("starts from", _start(run))]
-    rows += [("teacher", run.stage.teacher or "none")]
-    rows += [("network", f"{plan.network}, {plan.embedding_size}-D")]
+    """Return the resolved recipe of a run, one row per setting, in words; of what trains no network, what it is."""
+    plan, stage = run.plan, run.stage
+    network = ("network", f"{plan.network}, {plan.embedding_size}-D")
+    if stage.imported:
+        return _plain([network, ("trained here", "nothing")])
+    if stage.parts:
+        return _plain([("made of", ", ".join(stage.parts)), ("how", stage.how), ("trained here", "nothing")])
     schedule = plan.schedule
-    rows += [("budget", f"{schedule.budget:,} faces in {schedule.steps:,} steps of {schedule.batch}")]
+    rows = [(term.objective, _settings(term.settings)) for term in plan.objectives]
+    rows += [(f"{stage.head} on frozen templates of", stage.base)] if stage.base else []
+    rows += [("faces with a mask", f"{plan.mask_probability:.0%}, {plan.mask_kinds} kinds")]
+    rows += [] if stage.base else [("starts from", _start(run)), ("teacher", stage.teacher or "none"), network]
+    rows += [(name, getattr(plan, field)) for name, field in UNUSUAL if getattr(plan, field) != USUAL[field]]
+    seen = f"{schedule.batch} samples" + (f" in the views {', '.join(plan.views)}" if len(plan.views) > 1 else "")
+    rows += [("budget", f"{schedule.budget:,} faces in {plan.steps:,} steps of {seen}")]
     rows += [("learning rate", f"{schedule.learning_rate:g}, {schedule.policy}, warm-up {schedule.warm_up:.0%}")]
     momentum = f"momentum {schedule.momentum:g}, " if schedule.optimizer == "sgd" else ""
     settings = f"{momentum}weight decay {schedule.weight_decay:g}, clip {schedule.clip:g}"
     rows += [("optimiser", f"{schedule.optimizer}, {settings}")]
-    rows += [("training faces", _training_faces(run.profile))]
+    rows += [("training faces", _training_faces(run))]
     rows += [("seed", f"{run.seed}: first weights {run.weights_seed}, draws {run.draws_seed}")]
     rows += [("precision", plan.precision)]
     return _plain(rows)
+
+
+UNUSUAL = (
+    ("sampler", "sampler"),
+    ("what the teacher sees", "teacher_view"),
+    ("flips of teacher and student", "flips"),
+    ("batch norm", "batch_norm"),
+)
+USUAL = {field.name: field.default for field in dataclasses.fields(Plan)}
+
+
+def _settings(settings: Mapping[str, object]) -> str:
+    texts = {name: f"{value:g}" if isinstance(value, float) else value for name, value in settings.items()}
+    return ", ".join(f"{name.rstrip('_')} = {text}" for name, text in texts.items())
 
 
 def _start(run: Run) -> str:
@@ -70,8 +90,8 @@ def _start(run: Run) -> str:
     return f"{start.stage}" if start.at == 1 else f"{start.stage} at {start.at:.0%} of its schedule"
 
 
-def _training_faces(profile: Profile) -> str:
-    faces = profile.faces
+def _training_faces(run: Run) -> str:
+    faces = run.training_faces
     if isinstance(faces, RealFaces):
         return f"{faces.training} without {faces.validation} validation people and {len(faces.without)} others"
     return f"{faces.train:,} people, {faces.train_views} views each, set {faces.seed}"
@@ -108,9 +128,11 @@ def stages(gathered: dict[str, list[Evaluated]]) -> Styler:
                 "faces": f"{pipeline.spent(found[0].run):,}",
                 "seconds": f"{seconds:.0f}",
                 "precision": ", ".join(sorted({fact["precision"] for fact in facts})),
+                "note": found[0].run.stage.note,
             }
         )
-    return table(pd.DataFrame(rows)).hide(axis="index")
+    frame = pd.DataFrame(rows)
+    return table(frame if frame["note"].any() else frame.drop(columns="note")).hide(axis="index")
 
 
 def cell(metric: Metric) -> str:
@@ -200,3 +222,75 @@ def verdicts(deciding: Iterable[Difference], claims: Sequence[Claim] = CLAIMS) -
     words = claim_verdicts(list(deciding), claims)
     rows = [(claim.number, claim.sentence, words[claim.number]) for claim in claims]
     return table(pd.DataFrame(rows, columns=["claim", "in words", "verdict"])).hide(axis="index")
+
+
+def ranking(
+    standings: Sequence[Standing],
+    titles: Mapping[str, str] | None = None,
+    caption: str = "",
+    *,
+    notes: Mapping[str, str] | None = None,
+) -> Styler:
+    """Return a row per stage in order: rank, value, seeds, differences in points to the reference and to the best.
+
+    titles: stage -> its name in the table. notes: stage -> what a reader must know (an oracle, fewer seeds), shown
+    beside the standing's own note.
+    """
+    if not standings:
+        raise ValueError("There is no standing to show: rank at least one stage.")
+    titles, notes, first = titles or {}, notes or {}, standings[0]
+    reference, best = (titles.get(gap.against, gap.against) for gap in (first.to_reference, first.to_best))
+    columns = ["rank", "stage", HEADINGS[first.metric], "seeds"]
+    columns += [f"points to {reference}", f"points to the best{f', {best}' if best else ''}", "note"]
+    cells = []
+    for one in standings:
+        value = Metric(name=one.metric, value=one.value, low=one.low, high=one.high, genuine=0, impostor=0)
+        own = ["" if one.rank is None else one.rank, titles.get(one.stage, one.stage), cell(value), one.seeds]
+        words = dict.fromkeys(text for text in (one.note, notes.get(one.stage, "")) if text)
+        cells.append([*own, _gap(one, one.to_reference), _gap(one, one.to_best), "; ".join(words)])
+    return table(pd.DataFrame(cells, columns=columns, dtype=object), caption).hide(axis="index")
+
+
+def _gap(standing: Standing, gap: Gap) -> str:
+    if gap.difference is None:
+        return "—" if gap.against == standing.stage else ""
+    return f"{_numbers(gap.difference, gap.low, gap.high, 100, 2)} {gap.word}"
+
+
+def against(ranked: Mapping[str, Sequence[Standing]], *, names: Sequence[str], caption: str = "") -> Styler:
+    """Return a row per stage and a column per condition: its difference to the reference in points, and its word.
+
+    ranked: condition in words -> standings, all with one reference.
+    """
+    by_name = {title: {one.stage: one for one in some} for title, some in ranked.items()}
+    rows = [[_gap(found[name], found[name].to_reference) for found in by_name.values()] for name in names]
+    return table(pd.DataFrame(rows, index=list(names), columns=list(by_name)), caption)
+
+
+def cells(rows: Mapping[str, Mapping[str, Metric]], caption: str = "") -> Styler:
+    """Return a table of one metric: label -> column -> Metric, a cell each."""
+    texts = {label: {column: cell(metric) for column, metric in found.items()} for label, found in rows.items()}
+    return table(pd.DataFrame.from_dict(texts, orient="index"), caption)
+
+
+def power(rows: Sequence[Prospect], caption: str = "") -> Styler:
+    """Return a row per contrast and condition: what its seeds can show, and the seeds that other sizes need.
+
+    Where no number of seeds suffices a cell reads ``more people``, with how many times as many beside all those seeds.
+    """
+    sizes = [f"seeds for {100 * need.size:g} point{'s' * (need.size > 0.01)}" for need in rows[0].needs] if rows else []
+    columns = ["contrast", "condition", "difference in points", "seeds", "shown from, points", *sizes]
+    cells = []
+    for row in rows:
+        observed, smallest = (f"{100 * value:z.2f}" for value in (row.difference, row.smallest))
+        needs = [_need(need) for need in (*row.needs, row.observed)]
+        cells.append([f"{row.stage} − {row.against}", title(*row.case), observed, row.seeds, smallest, *needs])
+    return table(pd.DataFrame(cells, columns=[*columns, "seeds for the observed"]), caption).hide(axis="index")
+
+
+def _need(need: Need) -> str:
+    if need.seeds is not None:
+        return str(need.seeds)
+    if math.isinf(need.people):
+        return f"more than {MOST}"
+    return f"more people (× {need.people:.1f})" if need.people < 1000 else "more people (× over 1,000)"

@@ -4,24 +4,22 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from maskinv_lib import checkpoints
-from maskinv_lib.faces import Faces
 from maskinv_lib.files import write_text
-from maskinv_lib.masks import draw_masks
-from maskinv_lib.networks import build_network
-from maskinv_lib.objectives import Batch, Objective, build_objective
-from maskinv_lib.randomness import key, permutation, uniform
+from maskinv_lib.networks import build_network, map_shape
+from maskinv_lib.objectives import Objective, build_objective
 from maskinv_lib.recipes import Plan, Schedule
+from maskinv_lib.views import Views
 
 PUBLISHED_STEPS = (7 / 26, 13 / 26, 19 / 26, 24 / 26)
 LOG_EVERY = 20
 CHECKPOINT_SECONDS = 15.0
+BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
 def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
@@ -49,62 +47,6 @@ def learning_rate(schedule: Schedule, progress: float, warm_up: bool = True) -> 
     return schedule.learning_rate * 0.5 * (1 + math.cos(math.pi * fallen))
 
 
-@dataclass(kw_only=True)
-class Views:
-    """Turns step numbers into batches: which faces, flipped or not, masked or not, each a function of its keys.
-
-    faces: the training set. teacher: float32 [2, N, D], templates of the plain and of the mirrored faces, or None.
-    One flip per sample is shared by all views and by the teacher.
-    """
-
-    faces: Faces
-    plan: Plan
-    seed: int
-    device: torch.device
-    teacher: Tensor | None = None
-
-    def __post_init__(self) -> None:
-        self.per_epoch = len(self.faces) // self.plan.schedule.batch
-        if self.per_epoch == 0:
-            raise ValueError(f"batch {self.plan.schedule.batch} is larger than the set of {len(self.faces)} faces.")
-        self.images = self.faces.images.to(self.device)
-        self.labels = self.faces.identity.to(self.device)
-        self.teacher = self.teacher if self.teacher is None else self.teacher.to(self.device)
-        self.order = -1, torch.empty(0)  # the permutation of the epoch at hand
-
-    def indices(self, step: int) -> tuple[int, Tensor]:
-        """Return (epoch, int64 [B] face numbers) of a step; an epoch is a keyed permutation, its rest is dropped."""
-        epoch, place = divmod(step, self.per_epoch)
-        if epoch != self.order[0]:
-            self.order = epoch, permutation(key(self.seed, "order", epoch), len(self.faces)).to(self.device)
-        batch = self.plan.schedule.batch
-        return epoch, self.order[1][place * batch : (place + 1) * batch]
-
-    def batch(self, step: int, views: tuple[str, ...], progress: float) -> tuple[dict[str, Tensor], Batch]:
-        """Return the images of each view, uint8 [B, 3, 112, 112], and the batch that the objectives read."""
-        epoch, index = self.indices(step)
-        keys = key(self.seed, "sample", epoch, index, device=self.device)
-        flip, draw = uniform(keys, 2).unbind(-1)
-        flipped, masked = flip < 0.5, draw < self.plan.mask_probability
-        clean = self.images[index]
-        clean = torch.where(flipped[:, None, None, None], clean.flip(-1), clean)
-        images = {"clean": clean}
-        if "masked" in views:
-            images["masked"] = self._masked(clean, masked, keys)
-        teacher = None if self.teacher is None else self.teacher[flipped.long(), index]
-        batch = Batch(
-            labels=self.labels[index], masked=masked, keys=keys, progress=progress, embeddings={}, teacher=teacher
-        )
-        return {view: images[view] for view in views}, batch
-
-    def _masked(self, clean: Tensor, masked: Tensor, keys: Tensor) -> Tensor:
-        if self.plan.mask_probability == 0:
-            return clean
-        where = masked.nonzero().squeeze(-1)
-        drawn, _ = draw_masks(clean[where], key(keys[where], "mask", device=self.device), self.plan.mask_kinds)
-        return clean.index_copy(0, where, drawn)
-
-
 class Training:
     """A student on its way: network, objectives, optimisers and the step it has reached.
 
@@ -129,7 +71,7 @@ class Training:
         self.dtype = choose_precision(precision, views.device)
         self.network = build_network(plan.network, embedding_size=plan.embedding_size, seed=seed)
         if start is not None:
-            self.network.load_state_dict(start)
+            self.network.start_from(start)
         self.network.to(views.device, memory_format=torch.channels_last)
         self.objectives = nn.ModuleList(self._objective(index, seed) for index in range(len(plan.objectives)))
         self.objectives.to(views.device)
@@ -144,10 +86,17 @@ class Training:
             embedding_size=self.plan.embedding_size,
             classes=self.views.faces.identities,
             seed=seed,
+            map_shape=map_shape(self.plan.network, self.plan.embedding_size),
         )
-        if objective.needs_teacher and self.views.teacher is None:
-            raise ValueError(f"{term.objective} needs a teacher's templates, and this training was given none.")
+        lacking = [view for view in objective.views if view not in self.plan.views]
+        if lacking:
+            raise ValueError(f"{term.objective} needs the view {lacking[0]!r}; the plan has: {self.plan.views}.")
         objective.check_labels(self.views.labels)
+        if objective.needs_teacher:
+            if not self.views.has_teacher:
+                raise ValueError(f"{term.objective} needs a teacher's templates, and this training was given none.")
+            if self.views.teacher is not None:
+                objective.prepare(self.views.teacher, self.views.labels)
         return objective
 
     def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
@@ -174,7 +123,7 @@ class Training:
         Raises FloatingPointError at the first log line with a loss that is not finite; no checkpoint holds it.
         """
         self._resume()
-        steps = self.plan.schedule.steps
+        steps = self.plan.steps
         self.network.train()
         sums, started, saved = {}, time.monotonic(), time.monotonic()
         for step in range(self.step, steps):
@@ -192,16 +141,13 @@ class Training:
 
     def _train_step(self, step: int) -> dict[str, Tensor]:
         schedule = self.plan.schedule
-        progress = (step + 0.5) / schedule.steps
+        progress = (step + 0.5) / self.plan.steps
         for name, optimizer in self.optimizers.items():
             warm = name.startswith("backbone") or schedule.head_warm_up
             optimizer.param_groups[0]["lr"] = learning_rate(schedule, progress, warm)
-        needed = tuple(dict.fromkeys(view for objective in self.objectives for view in objective.views))
-        images, batch = self.views.batch(step, needed, progress)
-        with torch.autocast(self.views.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            embeddings = self.network(torch.cat(list(images.values())))  # all views in one pass, [V * B, D]
-        batch.embeddings = dict(zip(images, embeddings.float().chunk(len(images)), strict=True))
-        losses = {name: loss for objective in self.objectives for name, loss in objective(batch).items()}
+        if self.plan.batch_norm != "live" and 2 * step >= self.views.per_epoch:
+            self._freeze_batch_norm()
+        losses = self._losses(step, progress)
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
         sum(losses.values()).backward()
@@ -210,6 +156,43 @@ class Training:
             optimizer.step()
         return losses
 
+    def _losses(self, step: int, progress: float) -> dict[str, Tensor]:
+        batch = self.views.batch(step, progress)
+        shown = [view for view in self.plan.views if view in batch.images]
+        images = torch.cat([batch.images[view] for view in shown])  # all views in one pass, [V * B, 3, 112, 112]
+        if any(objective.needs_maps for objective in self.objectives):
+            with self._precision():
+                embeddings, maps = self.network.with_maps(images)
+            batch.maps = dict(zip(shown, maps.chunk(len(shown)), strict=True))
+        else:
+            embeddings = self._embed(images)
+        batch.embeddings = dict(zip(shown, embeddings.float().chunk(len(shown)), strict=True))
+        batch.embed = self._embed_made
+        return {name: loss for objective in self.objectives for name, loss in objective(batch).items()}
+
+    def _embed(self, images: Tensor) -> Tensor:
+        with self._precision():
+            return self.network(images).float()
+
+    def _embed_made(self, images: Tensor) -> Tensor:
+        """Embed images that an objective made: batch norm's running statistics stay those of faces."""
+        norms = [module for module in self.network.modules() if isinstance(module, BATCH_NORM)]
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.momentum = 0.0
+        embeddings = self._embed(images)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        return embeddings
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.views.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    def _freeze_batch_norm(self) -> None:
+        for module in self.network.modules():
+            if isinstance(module, BATCH_NORM):
+                module.eval()
+
     def _log(self, sums: dict[str, Tensor], started: float) -> None:
         steps = self.step - (self.records[-1]["step"] if self.records else 0)
         seconds = time.monotonic() - started
@@ -217,18 +200,18 @@ class Training:
         bad = {name: value for name, value in losses.items() if not math.isfinite(value)}
         if bad:
             raise FloatingPointError(
-                f"The loss is not finite at step {self.step} of {self.plan.schedule.steps}: {bad}. "
+                f"The loss is not finite at step {self.step} of {self.plan.steps}: {bad}. "
                 f"Lower the learning rate ({self.plan.schedule.learning_rate}), or compute in fp32: precision=fp32."
             )
-        batch = self.plan.schedule.batch
+        each = self.plan.faces_per_step
         record = {
             "step": self.step,
-            "steps": self.plan.schedule.steps,
-            "faces": self.step * batch,
+            "steps": self.plan.steps,
+            "faces": self.step * each,
             "loss": sum(losses.values()),
             **losses,
             "learning_rate": self.optimizers["backbone optimizer"].param_groups[0]["lr"],
-            "faces_per_second": steps * batch / max(seconds, 1e-9),
+            "faces_per_second": steps * each / max(seconds, 1e-9),
             "seconds": seconds,
         }
         self.records.append(record)
@@ -237,7 +220,7 @@ class Training:
         self.on_log(record)
 
     def _milestone_steps(self) -> dict[int, float]:
-        return {round(at * self.plan.schedule.steps): at for at in self.plan.milestones}
+        return {round(at * self.plan.steps): at for at in self.plan.milestones}
 
     def _keep_milestone(self) -> None:
         at = self._milestone_steps().get(self.step)
@@ -258,7 +241,7 @@ class Training:
         same = found and found[1]["precision"] == str(self.dtype)  # in another precision it would be another network
         if same and self._milestones_found(found[1]["step"]):
             tensors, facts = found
-            finished = facts["step"] == self.plan.schedule.steps
+            finished = facts["step"] == self.plan.steps
             checkpoints.restore(tensors, self.parts, {} if finished else self.optimizers)
             self.step, self.records = facts["step"], facts["records"]
         write_text(self.folder / "log.jsonl", "".join(json.dumps(record) + "\n" for record in self.records))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from maskinv_lib import checks, files, study
+from maskinv_lib.benchmarks import RELEASED
 from maskinv_lib.evaluation import UNMASKED
 from maskinv_lib.metrics import NOT_MEASURABLE, OPERATING_POINTS
 from maskinv_lib.networks.published import import_weights
@@ -168,10 +169,15 @@ def _thresholds(folder: Path, facts: dict) -> list[Threshold]:
             continue  # another run's folder, not one of this run's benchmarks
         try:
             _check_current(path, record, facts)
-            found += [one for part in record["conditions"] for one in _of_condition(record["benchmark"], part)]
+            found += [one for part in _deployable(record) for one in _of_condition(record["benchmark"], part)]
         except (KeyError, TypeError) as error:
             raise ValueError(f"{path} is no evaluation of this study ({error!r}). {_remedy(facts)}") from None
     return found
+
+
+def _deployable(record: dict) -> list[dict]:
+    """Return an evaluation's conditions but the published code's, which is none that a face could be in."""
+    return [part for part in record["conditions"] if part["condition"] != RELEASED]
 
 
 def _of_condition(benchmark: str, part: dict) -> list[Threshold]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from maskinv_lib import pipeline, study
+from maskinv_lib import pipeline
 from maskinv_lib.faces import Faces
 from maskinv_lib.randomness import key, uniform
 from tests import tiny
@@ -46,8 +46,8 @@ def shared(tmp_path_factory):
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         tiny.register(patch, folder)
-        trained = {name: tiny.trained(tiny.run_of(name)) for name in study.STAGES}
-        evaluated = {name: pipeline.evaluate_run(tiny.run_of(name)) for name in study.STAGES}
+        trained = {name: tiny.trained(tiny.run_of(name)) for name in tiny.RUNGS}
+        evaluated = {name: pipeline.evaluate_run(tiny.run_of(name)) for name in tiny.RUNGS}
     return folder, trained, evaluated
 
 

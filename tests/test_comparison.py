@@ -5,7 +5,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from maskinv_lib import comparison, jobs, records, study
+from maskinv_lib import comparison, jobs, records
 from maskinv_lib.figures import ladder as draw_ladder
 from tests import tiny
 
@@ -19,7 +19,7 @@ def gathered(ladder):
 
 def test_the_ladder_is_gathered_in_order_and_says_where_from(ladder):
     found, source = comparison.gather(tiny.profile(), 1)
-    assert list(found) == list(study.STAGES) and source == "evaluated here"
+    assert list(found) == list(tiny.RUNGS) and source == "evaluated here"
     assert comparison.seeds_in_words(found) == "1 seed"
     expected = ladder[1]["kd-only"].evaluations[MASKED].metrics["eer"]
     assert found["kd-only"][0].evaluations[MASKED].metrics["eer"] == expected
@@ -31,7 +31,7 @@ def test_a_missing_seed_names_the_command(ladder):
 
 
 def test_where_nothing_ran_the_published_stages_are_read(shared, ladder, fresh, tmp_path, monkeypatch):
-    for name in study.STAGES:
+    for name in tiny.RUNGS:
         for seed in (0, 1):
             place = tmp_path / "published/tiny/stages" / name / f"seed-{seed}"
             shutil.copytree(shared[0] / "tiny/seed-0" / name, place)
@@ -41,7 +41,7 @@ def test_where_nothing_ran_the_published_stages_are_read(shared, ladder, fresh, 
 
 
 def test_numbers_of_other_code_or_settings_are_not_mixed_in(shared, fresh, tmp_path, monkeypatch):
-    for name in study.STAGES:
+    for name in tiny.RUNGS:
         for place in (fresh / "tiny/seed-0", tmp_path / "published/tiny/stages" / name / "seed-0"):
             target = place / name if place.name == "seed-0" and place.parent.name == "tiny" else place
             shutil.copytree(shared[0] / "tiny/seed-0" / name, target)
@@ -114,4 +114,4 @@ def test_a_run_s_published_numbers_are_its_own(ladder):
     rows = comparison.evaluation_rows(run, 0, comparison.own_metrics(records.read_evaluation(run).evaluations))
     assert {row["stage"] for row in rows} == {"kd-only"} and {row["benchmark"] for row in rows} == {"rendered-test"}
     bounded = [row for row in rows if row["metric"] == "eer"]
-    assert all(row["low"] <= row["value"] <= row["high"] for row in bounded) and len(bounded) == 7
+    assert all(row["low"] <= row["value"] <= row["high"] for row in bounded) and len(bounded) == 8

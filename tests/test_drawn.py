@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from maskinv_lib.benchmarks.drawn import RELEASED, DrawnPairs, DrawnSet
+from maskinv_lib.benchmarks import RELEASED
+from maskinv_lib.benchmarks.drawn import DrawnPairs, DrawnSet
 from maskinv_lib.faces import Faces
 from maskinv_lib.masks import draw_masks
 from maskinv_lib.randomness import key

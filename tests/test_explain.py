@@ -52,6 +52,6 @@ def test_masks_cover_the_lower_face_and_coverage_counts_it():
 def test_pixels_recognise_what_is_not_covered():
     errors = explain.pixel_errors(RenderedBenchmark(name="halves", faces=halves(), views=4))["EER in %"]
     assert errors["unmasked-unmasked", "none"] < 5
-    assert len(errors) == 5
+    assert len(errors) == 6
     blocks = explain.pixel_templates(halves().images)
     assert blocks.shape == (80, 588) and torch.allclose(blocks.norm(dim=1), torch.ones(80))

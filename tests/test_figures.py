@@ -192,3 +192,96 @@ def test_four_panels_stand_two_by_two():
     one = {STAGES[0]: metric()}
     axes = figures.ladder({name: one for name in "abcd"}).axes
     assert len({round(panel.get_position().x0, 2) for panel in axes}) == 2
+
+
+MANY = [*STAGES, *(f"method-{number}" for number in range(37))]
+
+
+def test_forty_five_rungs_stay_legible():
+    panels = {name: {stage: metric() for stage in MANY} for name in ("one", "two, unseen masks", "three")}
+    panels["three"]["method-3"] = metric(None, None, None)
+    figure = figures.ladder(panels, seeds={"one": {stage: [0.03, 0.032] for stage in MANY}})
+    figure.draw_without_rendering()
+    labels = figure.axes[0].get_yticklabels()
+    boxes = [label.get_window_extent() for label in labels]
+    assert [label.get_text() for label in labels] == MANY and len(MANY) == 45
+    assert all(upper.y0 > lower.y1 for upper, lower in itertools.pairwise(boxes))  # no name runs into the next
+    assert figure.get_figheight() < 12
+    few = figures.ladder({"one": {stage: metric() for stage in STAGES}})
+    assert few.get_figheight() == pytest.approx(0.5 * len(STAGES) + 1.4)
+    assert not few.axes[0].patches and len(figure.axes[0].patches) == 22  # every second row is shaded
+
+
+def greys(axes):
+    return [line for line in axes.get_lines() if line.get_color() == "0.75"]
+
+
+def test_det_of_many_stages_colours_the_rungs_and_counts_the_others():
+    panels = {"one": {stage: curve(0.002 * number) for number, stage in enumerate(MANY)}}
+    axes = figures.det_curves(panels).axes[0]
+    assert len(greys(axes)) == 37 and all(lines_of(axes, stage) for stage in STAGES)
+    assert len(axes.get_legend_handles_labels()[1]) == len(STAGES) + 1
+    assert lines_of(axes, "others: 37")
+    figure = figures.roc_curves(panels, highlight=["method-4", "kd-only"])
+    assert set(figure.axes[0].get_legend_handles_labels()[1]) == {"method-4", "kd-only", "others: 43"}
+    assert lines_of(figure.axes[0], "method-4")[0].get_color() == figures.style_of("method-4").color
+    assert not greys(figures.det_curves({"one": {stage: curve() for stage in MANY[:12]}}).axes[0])
+    unknown = {"one": {stage: curve() for stage in MANY[8:]}}
+    assert len(greys(figures.det_curves(unknown).axes[0])) == 37 - figures.MANY
+    with pytest.raises(ValueError, match=r"stage to highlight 'kd-onl'.*Did you mean 'kd-only'"):
+        figures.det_curves(panels, highlight=["kd-onl"])
+
+
+def points(*settings, base=0.03):
+    return [(x, metric(base + 1e-6 * x, base - 0.005, base + 0.005), [base, base + 0.002]) for x in settings]
+
+
+def test_a_sweep_draws_lines_bands_and_seeds_in_per_cent():
+    lines = {"seen masks": points(3000, 0, 100), "maskinv-hg": points(100, base=0.05)}
+    figure = figures.sweep({"masked": lines, "clean": {"alone": points(100, 3000)}}, x_label="lambda", log_x=True)
+    axes = figure.axes[0]
+    line = lines_of(axes, "seen masks")[0]
+    np.testing.assert_allclose(line.get_xdata(), [0, 100, 3000])  # in order, whatever order they came in
+    np.testing.assert_allclose(line.get_ydata(), [3, 3.01, 3.3])
+    band = axes.collections[0].get_paths()[0].get_extents()
+    assert (band.x0, band.x1, band.y0, band.y1) == pytest.approx((0, 3000, 2.5, 3.5))
+    dots = next(line for line in axes.get_lines() if line.get_marker() == "." and len(line.get_xdata()) == 6)
+    np.testing.assert_allclose(sorted(dots.get_ydata()), [3, 3, 3, 3.2, 3.2, 3.2])
+    assert lines_of(axes, "maskinv-hg")[0].get_color() == figures.STYLES["maskinv-hg"].color
+    assert [panel.get_title() for panel in figure.axes] == ["masked", "clean"]
+    named = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert named == {"seen masks", "maskinv-hg", "alone"}  # of all panels, once
+    assert "EER in %" in texts(figure) and "unadjusted 95 % interval" in texts(figure) and "lambda" in texts(figure)
+    assert saved(figure) > 5000
+
+
+def test_zero_has_a_tick_left_of_the_logarithms():
+    axes = figures.sweep({"one": {"a": points(0, 10, 100, 1000)}}, x_label="lambda", log_x=True).axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "10", "100", "1k"]
+    places = axes.transData.transform([(x, 3) for x in (0, 10, 100, 1000)])[:, 0]
+    steps = np.diff(places)
+    assert steps[1] == pytest.approx(steps[2]) and 0.3 * steps[1] < steps[0] < 0.7 * steps[1]
+    assert figures.sweep({"one": {"a": points(1, 10)}}, x_label="x", log_x=True).axes[0].get_xscale() == "log"
+    assert figures.sweep({"one": {"a": points(0, 1)}}, x_label="x").axes[0].get_xscale() == "linear"
+    for settings in ((-1, 1), (0,)):
+        with pytest.raises(ValueError, match="logarithmic axis needs settings from 0 up"):
+            figures.sweep({"one": {"a": points(*settings)}}, x_label="x", log_x=True)
+
+
+def test_a_sweep_leaves_a_gap_where_nothing_is_measurable():
+    found = [*points(1, 3), (2, metric(None, None, None), []), (4, metric(0.03, None, None), [0.03])]
+    figure = figures.sweep({"one": {"a": found}}, x_label="x")
+    np.testing.assert_array_equal(np.isnan(lines_of(figure.axes[0], "a")[0].get_ydata()), [False, True, False, False])
+    note = next(text for text in figure.axes[0].texts if text.get_text() == figures.NOT_MEASURABLE)
+    assert note.get_position()[0] == 2
+    assert saved(figure) > 5000
+
+
+def test_the_lines_of_a_sweep_differ_in_colour_or_in_line():
+    names = [f"line {number}" for number in range(8)]
+    styles = figures._apart([*names, "maskinv-hg"])
+    assert len({(style.color, str(style.line)) for style in styles.values()}) == 9
+    assert len({styles[name].color for name in names[:4]}) == 4
+    assert styles["maskinv-hg"] == figures.STYLES["maskinv-hg"]
+    assert styles["line 0"] == figures.style_of("line 0")
+    assert figures._apart(names[:3]) == {name: styles[name] for name in names[:3]}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from maskinv_lib import files, pipeline, records, study
+from maskinv_lib import files, models, pipeline, records, sources, study
 from maskinv_lib.benchmarks.rendered import CONDITIONS, masked_copy
 from maskinv_lib.faces import Faces
 from maskinv_lib.networks import build_network
@@ -22,7 +22,7 @@ from maskinv_lib.training import Training
 from tests import tiny
 from tests.conftest import ROOT
 
-LADDER = tuple(study.STAGES)
+LADDER = tiny.RUNGS
 BASELINE = LADDER[0]
 
 
@@ -39,7 +39,7 @@ def written(folder: Path) -> list[str]:
 def test_every_rung_leaves_a_model_a_log_and_a_finished_status(ladder, stage):
     run = tiny.run_of(stage)
     facts = files.read_json(run.folder / "run.json")
-    steps = run.plan.schedule.steps
+    steps = run.plan.steps
     assert facts["status"] == "finished"
     assert facts["key"] == run.key
     assert facts["faces"] == steps * tiny.BATCH
@@ -81,9 +81,9 @@ def test_every_rung_is_measured_under_every_condition_and_read_back_the_same(lad
 @pytest.mark.parametrize("stage", LADDER)
 def test_the_saved_model_gives_the_templates_that_were_measured(ladder, stage):
     run = tiny.run_of(stage)
-    benchmark = pipeline.benchmark_of(run.profile)
-    kept = pipeline.templates_of(run, benchmark)
-    anew = NetworkRecogniser(pipeline.model_of(run)).templates(benchmark.faces.images[:8]).numpy()
+    benchmark = sources.benchmark_of(run.profile)
+    kept = models.templates_of(run, benchmark)
+    anew = NetworkRecogniser(models.model_of(run)).templates(benchmark.faces.images[:8]).numpy()
     np.testing.assert_allclose(kept["none"][:8], anew, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(kept["seen"], axis=1), 1, atol=1e-5)
 
@@ -107,36 +107,36 @@ def test_the_final_model_is_the_last_step_s_not_the_milestone_s(ladder):
         run = tiny.run_of(name)
         final, _ = read_tensors(run.folder / "model.safetensors")
         last, facts = read_tensors(run.folder / "checkpoints" / "last.safetensors")
-        assert facts["step"] == run.plan.schedule.steps
+        assert facts["step"] == run.plan.steps
         assert all(torch.equal(value, last[f"network/{key}"]) for key, value in final.items())
 
 
 def test_hg_starts_from_lg_s_milestone_not_from_its_end(ladder):
     hg, lg = tiny.run_of("maskinv-hg"), tiny.run_of("maskinv-lg")
-    start = pipeline.start_of(hg).state_dict()
+    start = models.start_of(hg).state_dict()
     milestone, facts = load_network(hg.milestone)
     final, _ = load_network(lg.folder / "model.safetensors")
     assert facts["milestone"] == pytest.approx(20 / 26)
     assert all(torch.equal(value, start[name]) for name, value in milestone.state_dict().items())
     assert not torch.equal(start["fc.weight"], final.state_dict()["fc.weight"])
-    assert pipeline.start_of(lg) is None
+    assert models.start_of(lg) is None
 
 
 def test_teacher_templates_are_those_of_clean_faces_and_their_mirror_images(ladder):
     run = tiny.run_of("kd-only")
-    faces = pipeline.faces_of(run.profile, "train")
-    found = pipeline.teacher_of(run, faces, torch.device("cpu"))
-    expected = teacher_templates(NetworkRecogniser(pipeline.model_of(run.teacher)), faces)
+    faces = sources.faces_of(run.profile, "train")
+    found = models.teacher_of(run, faces, torch.device("cpu"))
+    expected = teacher_templates(NetworkRecogniser(models.model_of(run.teacher)), faces)
     assert found.shape == (2, len(faces), 16) and found.dtype == torch.float32
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
-    assert pipeline.teacher_of(run.teacher, faces, torch.device("cpu")) is None
+    assert models.teacher_of(run.teacher, faces, torch.device("cpu")) is None
 
 
 def test_splits_share_nobody_and_come_from_the_cache_the_same(ladder):
     profile = tiny.profile()
-    train, test = (pipeline.faces_of(profile, split) for split in ("train", "test"))
+    train, test = (sources.faces_of(profile, split) for split in ("train", "test"))
     assert (len(train), len(test)) == (16, 40)
-    assert torch.equal(pipeline.faces_of(profile, "train").images, train.images)
+    assert torch.equal(sources.faces_of(profile, "train").images, train.images)
     assert not any(torch.equal(a, b) for a in train.images for b in test.images)
     assert train.publishable
 
@@ -198,12 +198,12 @@ def test_evaluating_twice_writes_the_same_numbers(ladder):
 
 def test_kept_templates_of_another_model_are_not_used(ladder, monkeypatch):
     run = tiny.run_of(BASELINE)
-    benchmark = pipeline.benchmark_of(run.profile)
-    assert pipeline.templates_of(run, benchmark)["none"].shape == (40, 16)
+    benchmark = sources.benchmark_of(run.profile)
+    assert models.templates_of(run, benchmark)["none"].shape == (40, 16)
     monkeypatch.setattr(study.Run, "evaluation_key", property(lambda self: "another key"))
-    monkeypatch.setattr(pipeline, "model_of", lambda run: (_ for _ in ()).throw(LookupError("computed anew")))
+    monkeypatch.setattr(models, "model_of", lambda run: (_ for _ in ()).throw(LookupError("computed anew")))
     with pytest.raises(LookupError, match="computed anew"):
-        pipeline.templates_of(run, benchmark)
+        models.templates_of(run, benchmark)
 
 
 # What is missing, damaged or stale
@@ -371,7 +371,7 @@ def test_a_run_with_overrides_leaves_the_rung_alone(fresh):
 
 
 def test_the_example_views_show_what_the_student_sees(ladder):
-    shown = pipeline.example_views(tiny.run_of("maskinv-lg"), count=4)
+    shown = sources.example_views(tiny.run_of("maskinv-lg"), count=4)
     clean, student = shown.images.chunk(2)
     assert torch.equal(*shown.identity.chunk(2))
     same = (clean == student).flatten(2).all(2).all(1)
@@ -381,8 +381,8 @@ def test_the_example_views_show_what_the_student_sees(ladder):
 
 
 def test_the_example_pairs_are_one_person_a_column(ladder):
-    benchmark = pipeline.benchmark_of(tiny.profile())
-    shown = pipeline.example_pairs(benchmark, people=3)
+    benchmark = sources.benchmark_of(tiny.profile())
+    shown = sources.example_pairs(benchmark, people=3)
     assert shown.identity.tolist() == [0, 1, 2] * 3
     assert torch.equal(shown.images[:3], benchmark.faces.images[::2][:3])
     assert torch.equal(shown.images[3:6], masked_copy(benchmark.faces, "seen")[1::2][:3])
@@ -391,7 +391,7 @@ def test_the_example_pairs_are_one_person_a_column(ladder):
 def test_a_benchmark_with_too_few_people_is_refused(fresh):
     faces = dataclasses.replace(tiny.profile().faces, test=4)
     with pytest.raises(ValueError, match="rendered-test: needs at least 20 identities for 10 folds, not 4"):
-        pipeline.benchmark_of(dataclasses.replace(tiny.profile(), faces=faces))
+        sources.benchmark_of(dataclasses.replace(tiny.profile(), faces=faces))
 
 
 def test_a_published_evaluation_is_opened_where_nothing_was_trained(ladder, fresh, tmp_path, shared):
@@ -405,4 +405,4 @@ def test_a_published_evaluation_is_opened_where_nothing_was_trained(ladder, fres
     assert found.evaluations[CONDITIONS[0]].metrics == ladder[1][BASELINE].evaluations[CONDITIONS[0]].metrics
     with pytest.raises(FileNotFoundError, match="Make it with"):
         pipeline.open_evaluation(tiny.run_of("kd-only"))
-    assert isinstance(pipeline.faces_of(run.profile, "train"), Faces)
+    assert isinstance(sources.faces_of(run.profile, "train"), Faces)

@@ -40,7 +40,7 @@ def clock(monkeypatch):
 
 
 def started(planned) -> progress.Progress:
-    return progress.Progress(tiny.profile(), planned, study.runs() / "tiny", 2)
+    return progress.Progress(tiny.profile(), planned, planned, study.runs() / "tiny", 2)
 
 
 def log(run: study.Run, **changes) -> None:
@@ -195,9 +195,10 @@ def test_measured_speeds_and_times_replace_the_guesses(planned, clock):
 
 
 def test_more_cores_take_less_time_and_few_cores_no_forever(planned):
-    alone, together = (progress.Progress(tiny.profile(), planned, study.runs() / "tiny", n)._left() for n in (1, 4))
+    folder = study.runs() / "tiny"
+    alone, together = (progress.Progress(tiny.profile(), planned, planned, folder, n)._left() for n in (1, 4))
     assert together < alone
-    assert progress.Progress(tiny.profile(), planned, study.runs() / "tiny", 0).parallel == 1
+    assert progress.Progress(tiny.profile(), planned, planned, folder, 0).parallel == 1
 
 
 def finish(run: study.Run) -> None:

@@ -8,14 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
-from maskinv_lib import choices, comparison, jobs, ladders, pipeline, study, tables
+from maskinv_lib import choices, comparison, jobs, ladders, models, pipeline, sources, study, tables
+from maskinv_lib.benchmarks import RELEASED
 from maskinv_lib.benchmarks.bins import write_bin
-from maskinv_lib.benchmarks.drawn import RELEASED
 from maskinv_lib.faces.record_writer import write_records
 from maskinv_lib.files import file_hash
 from maskinv_lib.networks import build_network
 from maskinv_lib.networks.weights import save_network
-from maskinv_lib.recipes import fingerprint
+from maskinv_lib.populations import fingerprint
 from tests.conftest import run_module
 
 STAGES = tuple(stage.name for stage in ladders.REAL_LADDER)
@@ -62,7 +62,7 @@ def folder_of(data, tmp_path, told, *names):
 def small(profile):
     """Return the profile with four steps of four faces a stage."""
     schedule = dataclasses.replace(profile.schedule, budget=16, batch=4)
-    return dataclasses.replace(profile, schedule=schedule, resamples=20, precision="fp32")
+    return dataclasses.replace(profile, schedule=schedule, resamples=20, precision="fp32", trial_budget=8)
 
 
 @pytest.fixture
@@ -71,7 +71,6 @@ def real(data, tmp_path, monkeypatch):
     made = ladders.PROFILES["real"]
     monkeypatch.setenv("MASKINV_DATA", str(data))
     monkeypatch.setitem(study.PROFILES, "real", lambda: small(made()))
-    monkeypatch.setattr(study, "TRIAL_BUDGET", 8)
     return study.get_profile("real")
 
 
@@ -91,22 +90,22 @@ def test_a_benchmark_whose_file_is_not_there_is_named_as_absent(real):
 
 
 def test_people_are_split_without_overlap_and_without_those_left_out(real, patterned):
-    train, validation = (pipeline.faces_of(real, split) for split in ("train", "validation"))
+    train, validation = (sources.faces_of(real, split) for split in ("train", "validation"))
     assert (train.identities, validation.identities) == (8, 3)
     assert (len(train), len(validation)) == (32, 12)
     assert not train.publishable and not validation.publishable
     close = (train.images[:, None].float() - validation.images[None].float()).abs().mean((2, 3, 4))
     assert close.min() > 10  # people differ in their patterns: nobody is in both
     with pytest.raises(ValueError, match="not 'test'"):
-        pipeline.faces_of(real, "test")
+        sources.faces_of(real, "test")
 
 
 def test_every_student_starts_from_the_teacher_and_spends_the_same(real):
     pipeline.train(run_of("teacher"))
-    teacher = pipeline.model_of(run_of("teacher")).state_dict()
+    teacher = models.model_of(run_of("teacher")).state_dict()
     for stage in STAGES[1:]:
         run = run_of(stage)
-        start = pipeline.start_of(run).state_dict()
+        start = models.start_of(run).state_dict()
         assert all(torch.equal(start[name], value) for name, value in teacher.items())
         assert pipeline.spent(run) == 16
         assert run.draws_seed == run.seed
@@ -299,7 +298,7 @@ def test_students_inherit_the_contract_that_the_data_folder_tells(data, monkeypa
     monkeypatch.setitem(study.PROFILES, "real", lambda: profile)
     for stage in ("teacher", "kd-only"):
         pipeline.train(run_of(stage))
-        assert pipeline.model_of(run_of(stage)).contract.name == "zero to one"
+        assert models.model_of(run_of(stage)).contract.name == "zero to one"
 
 
 def test_a_protocol_of_sessions_is_a_benchmark_without_unmasked_pairs(data, monkeypatch, tmp_path):

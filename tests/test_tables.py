@@ -1,12 +1,15 @@
 """Tables say what the data say, in words and per cent."""
 
 import dataclasses
+import math
 
 import pandas as pd
 import pytest
 
 from maskinv_lib import pipeline, records, study, tables
 from maskinv_lib.metrics import Metric
+from maskinv_lib.planning import Need, Prospect
+from maskinv_lib.rankings import Gap, Standing
 from maskinv_lib.verdicts import CLAIMS, Difference
 
 STAGES = ("elasticface-arc", "elasticface-arc-aug")
@@ -83,7 +86,7 @@ def test_the_recipe_names_what_decides_the_result():
     assert shown["template_kd.TemplateKD"] == "lambda = 300"
     assert shown["starts from"] == "maskinv-lg at 77% of its schedule"
     assert shown["teacher"] == "elasticface-arc"
-    assert f"{run.plan.schedule.steps:,} steps" in shown["budget"]
+    assert f"{run.plan.steps:,} steps" in shown["budget"]
 
 
 def test_the_cost_counts_the_ancestors_share():
@@ -117,3 +120,71 @@ def test_the_summary_has_a_line_per_claim():
     shown = tables.verdicts([difference(), difference(condition="masked-unmasked")]).data
     assert shown["claim"].tolist() == [claim.number for claim in CLAIMS]
     assert shown["verdict"].tolist()[1] == "supported" and shown["verdict"].tolist()[0] == "not run"
+
+
+def standing(stage="b", rank=2, reference=None, best=None, **changed):
+    gap = {"seeds": 3, "difference": -0.012, "low": -0.02, "high": -0.004, "p": 0.01, "p_holm": 0.03, "word": "better"}
+    base = {
+        "stage": stage,
+        "case": ("masked-masked", "unseen"),
+        "metric": "eer",
+        "rank": rank,
+        "value": 0.031,
+        "low": 0.026,
+        "high": 0.037,
+        "seeds": 3,
+        "to_reference": reference or Gap(against="r", **gap),
+        "to_best": best or Gap(against="a", **gap | {"difference": 0.002, "high": 0.03, "word": "undecided"}),
+    }
+    return Standing(**base | changed)
+
+
+def test_a_ranking_has_a_row_per_stage_and_both_differences_with_their_word():
+    alone = standing("a", 1, best=Gap(against="a", seeds=3))
+    oracle = standing("o", None, note="oracle")
+    empty = standing("x", None, reference=Gap(against="r"), value=None, low=None, high=None, note="not measurable")
+    shown = tables.ranking([alone, standing(), oracle, empty], {"a": "Method A"}, "masked", notes={"b": "two of five"})
+    expected = ["rank", "stage", "EER %", "seeds", "points to r", "points to the best, Method A", "note"]
+    assert list(shown.data.columns) == expected
+    assert shown.data["rank"].tolist() == [1, 2, "", ""]
+    assert shown.data["stage"].tolist() == ["Method A", "b", "o", "x"]
+    assert shown.data.iloc[1].tolist()[2:] == [
+        "3.10 [2.60, 3.70]",
+        3,
+        "-1.20 [-2.00, -0.40] better",
+        "0.20 [-2.00, 3.00] undecided",
+        "two of five",
+    ]
+    assert shown.data.iloc[0, 5] == "—"
+    assert shown.data.iloc[3, [2, 4]].tolist() == ["not measurable", ""]
+    assert shown.data["note"].tolist() == ["", "two of five", "oracle", "not measurable"]
+    assert "masked" in shown.to_html()
+
+
+def test_notes_stand_beside_the_standings_own_and_nothing_is_said_twice():
+    shown = tables.ranking([standing(note="oracle"), standing("c", note="oracle")], notes={"b": "sees", "c": "oracle"})
+    assert shown.data["note"].tolist() == ["oracle; sees", "oracle"]
+    with pytest.raises(ValueError, match="no standing to show"):
+        tables.ranking([])
+
+
+def test_the_plans_table_says_seeds_or_more_people():
+    needs = (Need(size=0.005, seeds=None, people=2.34), Need(size=0.01, seeds=12, people=1.0))
+    numbers = {"difference": -0.0312, "seeds": 5, "identities": 200, "over_identities": 1e-6, "over_seeds_sd": 0.001}
+    place = {"stage": "b", "against": "a", "case": ("masked-masked", "unseen"), "metric": "eer", "smallest": 0.0071}
+    one = Prospect(**place, **numbers, needs=needs, observed=Need(size=0.0312, seeds=2, people=1.0))
+    two = dataclasses.replace(one, observed=Need(size=1e-4, seeds=None, people=math.inf))
+    three = dataclasses.replace(one, observed=Need(size=1e-4, seeds=None, people=4e5))
+    shown = tables.power([one, two, three], "what these seeds can show").data
+    assert shown.iloc[0].to_dict() == {
+        "contrast": "b − a",
+        "condition": "masked-masked, unseen masks",
+        "difference in points": "-3.12",
+        "seeds": 5,
+        "shown from, points": "0.71",
+        "seeds for 0.5 point": "more people (× 2.3)",
+        "seeds for 1 point": "12",
+        "seeds for the observed": "2",
+    }
+    assert shown["seeds for the observed"].tolist()[1:] == ["more than 200", "more people (× over 1,000)"]
+    assert len(tables.power([]).data) == 0

@@ -81,6 +81,7 @@ def test_thresholds_are_those_of_metrics_json(opened, run):
     expected = {
         (part["condition"], part["mask_kinds"], fmr): (metric.get("threshold"), metric["value"], metric["impostor"])
         for part in record["conditions"]
+        if part["condition"] != "as released"  # no face of a deployment could be in that condition
         for metric in part["metrics"]
         for name, fmr in (("fmr100", 0.01), ("fmr1000", 0.001))
         if metric["name"] == name

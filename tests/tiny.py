@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from maskinv_lib import pipeline, study
-from maskinv_lib.recipes import Profile, RenderedFaces, Schedule
+from maskinv_lib.populations import RenderedFaces
+from maskinv_lib.recipes import Profile, Schedule
 from maskinv_lib.study import Run
 
 STEPS, BATCH = 13, 4
+RUNGS = tuple(stage.name for stage in study.LADDER)
 
 
 def profile() -> Profile:
@@ -21,7 +23,7 @@ def profile() -> Profile:
         faces=faces,
         embedding_size=16,
         schedule=Schedule(budget=STEPS * BATCH, batch=BATCH, learning_rate=0.01),
-        stages=tuple(study.STAGES),
+        stages=RUNGS,
         resamples=20,
         precision="fp32",
     )

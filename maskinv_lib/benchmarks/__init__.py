@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+RELEASED = "as released"
+"""Condition of the published code's "masked vs non-masked" set: half of its pairs have two masks, the others none."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Comparisons:

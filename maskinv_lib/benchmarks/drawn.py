@@ -11,16 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskinv_lib.benchmarks import Comparisons
+from maskinv_lib.benchmarks import RELEASED, Comparisons
 from maskinv_lib.faces import Faces
 from maskinv_lib.masks import draw_masks
 from maskinv_lib.randomness import key
 
 FOLDS = 10
 CHUNK = 512
-RELEASED = "as released"
-"""Condition of the published code's "masked vs non-masked" set, in which no pair is mixed."""
-
 Templates = dict[str, np.ndarray]
 """Mask kinds ("none", "seen", "unseen") -> templates, float32 [N, D] of unit length."""
 

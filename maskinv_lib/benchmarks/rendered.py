@@ -5,13 +5,13 @@ masks are a pure function of (set, face, kinds), so all networks and seeds see t
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from maskinv_lib.benchmarks import Comparisons
+from maskinv_lib.benchmarks import RELEASED, Comparisons
 from maskinv_lib.faces import Faces
 from maskinv_lib.masks import draw_masks
 from maskinv_lib.randomness import key
@@ -26,8 +26,13 @@ CONDITIONS = (
     ("masked-unmasked", "unseen"),
     ("masked-masked", "unseen"),
     ("all", "unseen"),
+    (RELEASED, "unseen"),
 )
-"""(condition, mask kinds) of every comparison; ``all`` pools the three conditions at one kind of masks."""
+"""(condition, mask kinds) of every comparison; ``all`` pools the three conditions at one kind of masks.
+
+``RELEASED`` is what the published code calls masked against unmasked: here the first half of the people are compared
+without masks, the second half with two, and no pair is mixed.
+"""
 
 
 def masked_copy(faces: Faces, kinds: str, *, chunk: int = 256) -> Tensor:
@@ -86,10 +91,19 @@ class RenderedBenchmark:
             if condition == "all":
                 yield condition, kinds, _pool(pooled[kinds])
                 continue
+            if condition == RELEASED:
+                yield condition, kinds, self._as_released(templates, kinds)
+                continue
             found = self._compare(templates, condition, kinds)
             for name in pooled if kinds == "none" else (kinds,):
                 pooled[name].append(found)
             yield condition, kinds, found
+
+    def _as_released(self, templates: dict[str, np.ndarray], kinds: str) -> Comparisons:
+        """Return the comparisons of references of the first half of the people unmasked, of the others masked."""
+        unmasked = self._compare(templates, "unmasked-unmasked", "none")
+        both = self._compare(templates, "masked-masked", kinds)
+        return replace(unmasked, scores=np.where(unmasked.first < self.identities // 2, unmasked.scores, both.scores))
 
     def _compare(self, templates: dict[str, np.ndarray], condition: str, kinds: str) -> Comparisons:
         references, probes = self._sides()

@@ -1,0 +1,217 @@
+"""Every system beside the ladder trains, saves, loads, gives templates and is measured, and is made of what it says."""
+
+import dataclasses
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from maskinv_lib import files, ladders, models, pipeline, records, sources, study, systems
+from maskinv_lib.objectives import build_objective, known_objectives
+from maskinv_lib.recipes import HEADS, HOWS
+from tests import tiny
+from tests.conftest import ROOT
+
+BESIDE = [stage for stage in systems.BESIDE if stage.question != "ingredient"]
+
+
+def run_of(name: str) -> study.Run:
+    """Return a system's run of the tiny profile; the half-balanced sampler needs a batch of eight."""
+    balanced = study.STAGES[name].sampler != "shuffled"
+    return tiny.run_of(name, overrides="batch=8" if balanced else "")
+
+
+@pytest.fixture(scope="session")
+def trained_systems(shared):
+    """The tiny ladder's folder, with every system beside it trained too: name -> what training said."""
+    with pytest.MonkeyPatch.context() as patch:
+        tiny.register(patch, shared[0])
+        torch.set_num_threads(1)
+        order = sorted(systems.BESIDE, key=lambda stage: len(stage.parts))  # parts before what they make up
+        return {stage.name: pipeline.train(run_of(stage.name)) for stage in order}
+
+
+@pytest.mark.parametrize("stage", BESIDE, ids=lambda stage: stage.name)
+def test_every_system_trains_saves_loads_gives_templates_and_is_measured(stage, trained_systems, ladder):
+    run = run_of(stage.name)
+    said = {"status": "finished", "key": run.key}
+    assert said.items() <= files.read_json(run.folder / "run.json").items()
+    benchmark = sources.benchmark_of(run.profile)
+    templates = models.templates_of(run, benchmark)
+    width = 32 if stage.how == "concatenate" else 16
+    for found in templates.values():
+        assert found.shape == (40, width) and found.dtype == np.float32
+        assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-3)
+    evaluated = pipeline.evaluate_run(run)
+    eer = evaluated.evaluations["masked-unmasked", "unseen"].metrics["eer"].value
+    assert 0 <= eer <= 1 and records.read_evaluation(run).evaluations.keys() == evaluated.evaluations.keys()
+    if stage.trained:
+        assert models.model_of(run).name == run.plan.network
+        steps = run.plan.steps
+        assert trained_systems[stage.name].records[-1]["step"] == steps >= 3
+        assert trained_systems[stage.name].facts["faces"] == steps * run.plan.faces_per_step <= run.plan.schedule.budget
+
+
+def test_of_a_system_beside_the_ladder_the_resampled_eer_alone_is_kept(trained_systems, ladder):
+    pipeline.evaluate_run(run_of("arcface"))
+    kept = records.read_evaluation(run_of("arcface")).evaluations["masked-masked", "unseen"]
+    assert set(kept.resamples) == {"eer"} < set(kept.metrics)
+    rung = records.read_evaluation(tiny.run_of("kd-only")).evaluations["masked-masked", "unseen"]
+    assert {"eer", "fmr100"} <= set(rung.resamples)
+
+
+def test_names_are_unique_and_every_part_is_known():
+    for known in ladders.LADDERS.values():
+        for stage in known.values():
+            others = [
+                stage.teacher,
+                stage.base,
+                stage.tuned_as or None,
+                stage.start and stage.start.stage,
+                *stage.parts,
+            ]
+            assert {name for name in others if name} <= set(known)
+            assert bool(stage.head) == bool(stage.base) and stage.head in ("", *HEADS) and stage.how in ("", *HOWS)
+    names = [stage.name for stage in study.LADDER + systems.BESIDE]
+    assert len(set(names)) == len(names) == len(study.STAGES)
+
+
+def test_every_objective_is_used_or_an_alternative_and_is_built_from_its_stage(ladder):
+    used = {term.objective for stage in study.STAGES.values() for term in stage.objectives}
+    assert set(known_objectives()) - used == {"margins.Softmax"}
+    for stage in study.STAGES.values():
+        plan = tiny.run_of(stage.name).plan
+        for term in plan.objectives:
+            made = build_objective(term.objective, term.settings, embedding_size=16, classes=4, seed=0)
+            assert set(made.views) <= set(plan.views), stage.name
+            assert made.needs_teacher <= bool(stage.teacher), stage.name
+
+
+def test_all_quirks_at_once_are_the_sum_of_the_single_ones():
+    hg, released = study.STAGES["maskinv-hg"], study.STAGES["as-released"]
+    for name, quirk in systems.QUIRKS.items():
+        single = study.STAGES[name]
+        for field in dataclasses.fields(hg):
+            if field.name in ("name", "title", "idea", "question"):
+                continue
+            wanted = quirk.get(field.name, getattr(hg, field.name))
+            assert getattr(single, field.name) == wanted
+            if field.name in quirk:
+                assert getattr(released, field.name) == wanted
+
+
+def test_candidates_of_our_own_are_at_most_five_and_one_alone_is_tested(monkeypatch, tmp_path):
+    assert len(systems.OURS) <= 5
+    monkeypatch.setattr(ladders, "choices_file", lambda of: tmp_path / "none.csv")
+    assert not any(name.startswith("own-") for name in study.get_profile("laptop", "all").systems)
+    head = "stage,learning_rate,faces,eer unmasked-unmasked,eer masked-unmasked,eer masked-masked,chosen\n"
+    lines = [
+        "own-relations,0.05,1,0.1,0.2,0.3,yes",
+        "own-coverage,0.05,1,0.1,0.2,0.2,yes",
+        "own-coverage,0.1,1,0,0,0,no",
+    ]
+    (tmp_path / "some.csv").write_text(head + "\n".join(lines) + "\n")
+    monkeypatch.setattr(ladders, "choices_file", lambda of: tmp_path / "some.csv")
+    assert [n for n in study.get_profile("laptop", "all").systems if n.startswith("own-")] == ["own-coverage"]
+
+
+def test_equal_budgets_count_every_view_and_ancestor(ladder):
+    laptop = study.get_profile("laptop", "all")
+    budget = laptop.schedule.budget
+    for run in study.planned(laptop, range(1)):
+        if run.stage.how == "concatenate":
+            assert pipeline.spent(run) == 2 * budget
+        elif run.stage.trained:
+            assert 0.98 * budget <= pipeline.spent(run) <= budget, run.name
+    assert pipeline.spent(next(r for r in study.planned(laptop, range(1)) if r.stage.name == "srt")) == budget
+
+
+def test_seeds_go_to_the_ladder_first():
+    laptop = study.get_profile("laptop", "all")
+    runs = study.planned(laptop, range(5))
+    seeds = {name: [run.seed for run in runs if run.stage.name == name] for name in laptop.systems}
+    assert seeds["kd-only"] == [0, 1, 2, 3, 4] and seeds["ekd"] == [0, 1, 2]
+    assert {run.seed for run in study.sweep_runs(laptop)} == {0}
+    assert len({run.folder for run in study.everything(laptop, range(5))}) == len(study.everything(laptop, range(5)))
+
+
+def test_the_six_rungs_stay_the_default():
+    assert study.get_profile("laptop").systems == tiny.RUNGS
+    assert study.sweep_runs(study.get_profile("laptop")) == []
+    with pytest.raises(ValueError, match=r"Unknown ladder 'seven'.*six, all"):
+        study.get_profile("laptop", "seven")
+
+
+def test_on_real_people_every_student_starts_from_the_teacher():
+    for stage in ladders.LADDERS["real"].values():
+        if stage.trained:
+            assert stage.start.stage == "teacher" and stage.share == 1.0
+        assert "elasticface-arc" not in (stage.teacher, stage.base, *stage.parts)
+
+
+def test_a_sweep_s_points_share_first_weights_and_differ_in_one_setting():
+    laptop = study.get_profile("laptop", "all")
+    for sweep in laptop.sweeps:
+        for line in sweep.lines.values():
+            assert [point.x for point in line] == sorted(point.x for point in line)
+            assert all(len(point.overrides) <= 1 for point in line)
+    point = next(p for p in systems.GUIDANCE if p.x == 30)
+    run = study.point_run(laptop, point)
+    assert run.name == "maskinv-lambda3000+lambda=30"
+    assert run.weights_seed == study.Run(profile=laptop, stage=run.stage, seed=0, overrides={}).weights_seed
+
+
+def test_people_as_an_override_change_who_is_trained_on(ladder):
+    run = tiny.run_of("elasticface-arc-aug", overrides="people=3")
+    assert sources.training_faces(run).identities == 3
+    assert run.key != tiny.run_of("elasticface-arc-aug").key
+    assert pipeline.train(run).facts["faces"] == run.plan.steps * run.plan.faces_per_step
+
+
+def test_a_combination_needs_its_parts_and_names_what_makes_them(fresh):
+    with pytest.raises(FileNotFoundError, match=r"needs elasticface-arc-aug, seed 0.*papermill"):
+        pipeline.train(tiny.run_of("full-and-upper"))
+    with pytest.raises(FileNotFoundError, match="Make it with"):
+        pipeline.train(tiny.run_of("eum"))
+
+
+def test_an_oracle_knows_masks_and_the_classifier_guesses_them(trained_systems, ladder):
+    benchmark = sources.benchmark_of(tiny.profile())
+    oracle = models.templates_of(tiny.run_of("mask-aware-oracle"), benchmark)
+    clean = models.templates_of(tiny.run_of("elasticface-arc"), benchmark)
+    student = models.templates_of(tiny.run_of("maskinv-lambda3000"), benchmark)
+    assert np.array_equal(oracle["none"], clean["none"]) and np.array_equal(oracle["unseen"], student["unseen"])
+    guessed = models.templates_of(tiny.run_of("mask-aware"), benchmark)
+    for kinds, found in guessed.items():
+        of_either = (found == clean[kinds]).all(1) | (found == student[kinds]).all(1)
+        assert of_either.all()
+
+
+def test_a_method_of_the_readme_is_one_file_and_one_entry(tmp_path):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Add a method")[2].partition("\n## ")[0]
+    objective, entry = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    for name in ("maskinv_lib", "tests", "workflow", "notebooks"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / "maskinv_lib/objectives/template_l1.py").write_text(objective)
+    path = tmp_path / "maskinv_lib/systems.py"
+    text = path.read_text()
+    assert text.count("\nNEIGHBOURS = (\n") == 1
+    path.write_text(text.replace("\nNEIGHBOURS = (\n", f"\nNEIGHBOURS = (\n{entry.rstrip()},\n"))
+    code = (
+        "import pytest, pathlib\nfrom tests import tiny\nfrom maskinv_lib import pipeline, study\n"
+        "patch = pytest.MonkeyPatch(); tiny.register(patch, pathlib.Path('runs').resolve())\n"
+        "for name in ('elasticface-arc', 'template-l1'): trained = pipeline.train(tiny.run_of(name))\n"
+        "pipeline.evaluate_run(trained.run)\n"
+        "assert 'template-l1' in study.get_profile('laptop', 'all').few\n"
+        "print(sorted(name for name in trained.records[-1] if name in ('margin', 'template_l1')))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "['margin', 'template_l1']", done.stderr
