@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from maskinv_lib import pipeline
+from maskinv_lib import pipeline, systems
 from maskinv_lib.faces import Faces
 from maskinv_lib.randomness import key, uniform
 from tests import tiny
@@ -49,6 +49,16 @@ def shared(tmp_path_factory):
         trained = {name: tiny.trained(tiny.run_of(name)) for name in tiny.RUNGS}
         evaluated = {name: pipeline.evaluate_run(tiny.run_of(name)) for name in tiny.RUNGS}
     return folder, trained, evaluated
+
+
+@pytest.fixture(scope="session")
+def trained_systems(shared):
+    """What training said of every system beside the ladder, trained in the folder of the tiny ladder."""
+    with pytest.MonkeyPatch.context() as patch:
+        tiny.register(patch, shared[0])
+        torch.set_num_threads(1)
+        order = sorted(systems.BESIDE, key=lambda stage: len(stage.parts))  # parts before what they make up
+        return {stage.name: pipeline.train(tiny.system(stage.name)) for stage in order}
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 
 from maskinv_lib import files, ladders, models, pipeline, records, sources, study, systems
 from maskinv_lib.objectives import build_objective, known_objectives
@@ -20,25 +19,9 @@ from tests.conftest import ROOT
 BESIDE = [stage for stage in systems.BESIDE if stage.question != "ingredient"]
 
 
-def run_of(name: str) -> study.Run:
-    """Return a system's run of the tiny profile; the half-balanced sampler needs a batch of eight."""
-    balanced = study.STAGES[name].sampler != "shuffled"
-    return tiny.run_of(name, overrides="batch=8" if balanced else "")
-
-
-@pytest.fixture(scope="session")
-def trained_systems(shared):
-    """The tiny ladder's folder, with every system beside it trained too: name -> what training said."""
-    with pytest.MonkeyPatch.context() as patch:
-        tiny.register(patch, shared[0])
-        torch.set_num_threads(1)
-        order = sorted(systems.BESIDE, key=lambda stage: len(stage.parts))  # parts before what they make up
-        return {stage.name: pipeline.train(run_of(stage.name)) for stage in order}
-
-
 @pytest.mark.parametrize("stage", BESIDE, ids=lambda stage: stage.name)
 def test_every_system_trains_saves_loads_gives_templates_and_is_measured(stage, trained_systems, ladder):
-    run = run_of(stage.name)
+    run = tiny.system(stage.name)
     said = {"status": "finished", "key": run.key}
     assert said.items() <= files.read_json(run.folder / "run.json").items()
     benchmark = sources.benchmark_of(run.profile)
@@ -58,8 +41,8 @@ def test_every_system_trains_saves_loads_gives_templates_and_is_measured(stage, 
 
 
 def test_of_a_system_beside_the_ladder_the_resampled_eer_alone_is_kept(trained_systems, ladder):
-    pipeline.evaluate_run(run_of("arcface"))
-    kept = records.read_evaluation(run_of("arcface")).evaluations["masked-masked", "unseen"]
+    pipeline.evaluate_run(tiny.system("arcface"))
+    kept = records.read_evaluation(tiny.run_of("arcface")).evaluations["masked-masked", "unseen"]
     assert set(kept.resamples) == {"eer"} < set(kept.metrics)
     rung = records.read_evaluation(tiny.run_of("kd-only")).evaluations["masked-masked", "unseen"]
     assert {"eer", "fmr100"} <= set(rung.resamples)

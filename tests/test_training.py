@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import json
 import math
 
@@ -217,3 +218,44 @@ def test_a_gpu_trains_the_same_batches(patterned, tmp_path):
     done = Training(plan, views, seed=0, folder=tmp_path, key="a key")
     done.run()
     assert math.isfinite(done.records[-1]["loss"])
+
+
+def test_batch_norm_freezes_after_half_an_epoch_of_this_training(patterned, tmp_path):
+    plan = dataclasses.replace(plan_of(budget=8 * 12), batch_norm="frozen after half an epoch")  # six steps an epoch
+    done = training_of(patterned, plan, tmp_path)
+    kept = []
+    step = done._train_step
+
+    def watched(number):
+        losses = step(number)
+        kept.append(done.network.bn1.running_mean.clone())
+        return losses
+
+    done._train_step = watched
+    done.run()
+    moved = [not torch.equal(a, b) for a, b in itertools.pairwise(kept)]
+    assert moved == [True, True] + [False] * 9
+
+
+def test_images_that_an_objective_makes_leave_batch_norm_s_statistics_alone(patterned, tmp_path):
+    done = training_of(patterned, plan_of(), tmp_path)
+    done.network.train()
+    before = done.network.bn1.running_mean.clone()
+    made = torch.zeros(4, 3, 112, 112).uniform_(-1, 1).requires_grad_()
+    done._embed_made(made).sum().backward()
+    assert torch.equal(done.network.bn1.running_mean, before) and made.grad.abs().sum() > 0
+    done._embed(made)
+    assert not torch.equal(done.network.bn1.running_mean, before)
+
+
+def test_a_view_that_an_objective_needs_and_the_plan_lacks_is_refused(patterned, tmp_path):
+    term = Term(objective="focusface.FocusFace")
+    with pytest.raises(ValueError, match=r"focusface\.FocusFace needs the view 'clean'; the plan has"):
+        training_of(patterned, plan_of(term), tmp_path)
+
+
+def test_two_views_take_half_the_steps_of_one(patterned, tmp_path):
+    plan = dataclasses.replace(plan_of(budget=64), views=("clean", "masked"))
+    done = training_of(patterned, plan, tmp_path)
+    done.run()
+    assert done.step == 4 and done.records[-1]["faces"] == 64

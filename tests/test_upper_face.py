@@ -159,3 +159,12 @@ def test_misspelt_names_are_refused(name, words):
     with pytest.raises(ValueError) as caught:
         build_network(name)
     assert words in str(caught.value)
+
+
+def test_it_takes_over_a_whole_face_network_s_tensors_and_its_own():
+    whole, upper = build_network("compact", 16, seed=1), build_network("upper-face:compact", 16, seed=2)
+    upper.start_from(whole.state_dict())
+    assert all(torch.equal(value, upper.inner.state_dict()[name]) for name, value in whole.state_dict().items())
+    other = build_network("upper-face:compact", 16, seed=3)
+    upper.start_from(other.state_dict())
+    assert all(torch.equal(value, upper.state_dict()[name]) for name, value in other.state_dict().items())

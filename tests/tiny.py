@@ -42,6 +42,11 @@ def run_of(stage: str, seed: int = 0, overrides: str = "") -> Run:
     return study.open_run(profile="tiny", stage=stage, seed=seed, overrides=overrides)
 
 
+def system(stage: str) -> Run:
+    """Return a run of the tiny profile of any stage; the half-balanced sampler needs a batch of eight."""
+    return run_of(stage, overrides="batch=8" if study.STAGES[stage].sampler != "shuffled" else "")
+
+
 def trained(run: Run) -> pipeline.Trained:
     """Train ``run``."""
     return pipeline.train(run)

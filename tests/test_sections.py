@@ -1,0 +1,109 @@
+"""The comparison's sections: which systems answer which question, against what, and what stands where nothing ran."""
+
+import dataclasses
+
+import pandas as pd
+import pytest
+from IPython.display import Markdown
+from matplotlib.figure import Figure
+
+from maskinv_lib import comparison, pipeline, rankings, sections, study, systems
+from maskinv_lib.recipes import Point, Sweep
+from tests import tiny
+
+QUESTIONS = tuple(sections.VARIED)
+
+
+@pytest.fixture(scope="module")
+def measured(shared, trained_systems):
+    """Every system of the tiny profile, measured, as if with two seeds."""
+    with pytest.MonkeyPatch.context() as patch:
+        tiny.register(patch, shared[0])
+        beside = [stage.name for stage in systems.BESIDE if stage.question != "ingredient"]
+        found = dict(shared[2]) | {name: pipeline.evaluate_run(tiny.system(name)) for name in beside}
+    again = {name: dataclasses.replace(one, run=dataclasses.replace(one.run, seed=1)) for name, one in found.items()}
+    return {name: [dataclasses.replace(one, facts=FACTS), dataclasses.replace(again[name], facts=FACTS)]
+            for name, one in found.items()}  # fmt: skip
+
+
+FACTS = {"seconds": 1.0, "precision": "float32"}
+
+
+def text_of(shown) -> str:
+    return "\n".join(one.to_html() for one in shown if hasattr(one, "to_html"))
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_section_shows_its_systems_against_what_they_vary(question, measured, ladder):
+    profile = tiny.profile()
+    shown = sections.section(measured, profile, question)
+    names = [stage.name for stage in study.STAGES.values() if stage.question == question]
+    assert names and all(f">{name}<" in text_of(shown) for name in names)
+    assert sum(isinstance(one, Figure) for one in shown) == 1
+    assert f"minus that of {sections.anchor_of(profile, question)}" in text_of(shown)
+
+
+def test_a_section_whose_systems_did_not_run_says_how_to_run_them(measured, ladder):
+    rungs = comparison.rungs_of(measured, tiny.profile())
+    (said,) = sections.section(rungs, tiny.profile(), "neighbours")
+    assert isinstance(said, Markdown) and "LADDER=all" in said.data
+
+
+def test_every_question_has_a_rung_to_be_compared_with_on_either_ladder():
+    questions = {stage.question for stage in systems.BESIDE} - {"ingredient"}
+    assert questions == set(QUESTIONS)
+    real = dataclasses.replace(
+        tiny.profile(),
+        stages=("teacher", "finetune-clean", "elasticface-arc-aug", "maskinv-hg"),
+        stands_for={study.BASELINE: "teacher"},
+    )
+    assert {sections.anchor_of(real, question) for question in questions} <= set(real.stages)
+    assert sections.anchor_of(real, "margins") == "finetune-clean"
+    assert {sections.anchor_of(tiny.profile(), question) for question in questions} <= set(tiny.RUNGS)
+
+
+def test_the_ranking_holds_every_system_under_every_condition_and_marks_oracles(measured, ladder):
+    standings = sections.ranked(measured, tiny.profile())
+    assert len(standings) == 3 * len(measured)
+    assert {one.stage for one in standings if one.rank is None} == {"srt-oracle", "mask-aware-oracle"}
+    tables = sections.rankings_shown(measured, standings)
+    assert len(tables) == 3 and "our reading" in text_of(tables) and "oracle: told which" in text_of(tables)
+    frame = sections.ranking_frame(measured, tiny.profile(), standings)
+    assert list(frame.columns) == list(rankings.COLUMNS) and set(frame["benchmark"]) == {"rendered-test"}
+    assert set(frame["against"]) >= {"elasticface-arc-aug"}
+
+
+def test_power_needs_two_seeds(measured, ladder):
+    assert "seeds for 1 point" in sections.power(measured, tiny.profile()).to_html()
+    one = {name: found[:1] for name, found in measured.items()}
+    assert isinstance(sections.power(one, tiny.profile()), Markdown)
+
+
+def test_sweeps_mix_rungs_with_runs_of_their_own(measured, ladder):
+    own = tiny.run_of("kd-only", overrides="mask_probability=0.25")
+    pipeline.train(own)
+    points = (Point(x=0.25, stage="kd-only", overrides={"mask_probability": 0.25}), Point(x=0.5, stage="kd-only"))
+    sweep = Sweep(name="some", question="?", axis="mask probability", lines={"guided": points}, logarithmic=False)
+    profile = dataclasses.replace(tiny.profile(), sweeps=(sweep,))
+    found = {**measured, own.name: [pipeline.evaluate_run(own)]}
+    panels = sections.sweep_panels(found, profile, sweep)
+    lines = next(iter(panels.values()))["guided"]
+    assert [x for x, _, _ in lines] == [0.25, 0.5] and [len(seeds) for _, _, seeds in lines] == [1, 2]
+    assert isinstance(sections.sweep_figure(found, profile, sweep), Figure)
+    frame = sections.sweep_frame(found, profile)
+    assert isinstance(frame, pd.DataFrame) and len(frame) == 2 * len(panels)
+    assert set(frame["sweep"]) == {"some"} and (frame["low"] <= frame["eer"]).all()
+
+
+def test_masks_that_trade_places_are_judged_on_both_families(measured, ladder):
+    found = dict(measured)
+    for point in systems.OTHER_MASKS:
+        run = tiny.run_of(point.stage, overrides="mask_kinds=unseen")
+        assert run.plan.mask_kinds == "unseen"
+        pipeline.train(run)
+        found[run.name] = [pipeline.evaluate_run(run)]
+    shown = sections.masks_traded(found, tiny.profile()).data
+    assert len(shown) == 4 and list(shown.columns) == [
+        "masked-unmasked, seen masks", "masked-unmasked, unseen masks",
+        "masked-masked, seen masks", "masked-masked, unseen masks",
+    ]  # fmt: skip
