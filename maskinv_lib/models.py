@@ -58,14 +58,14 @@ def head_of(run: Run) -> nn.Module:
 
 
 def check_models(run: Run) -> None:
-    """Raise what ``model_of`` raises unless everything that ``run`` recognises with is there."""
-    for part in run.parts:
-        check_models(part)
-    if run.stage.base:
-        head_of(run)
-        model_of(run.base)
-    elif not run.parts:
-        model_of(run)
+    """Raise what ``model_of`` raises unless every network and head that ``run`` recognises with is there."""
+    for one in run.parts or (run,):
+        if one.parts:
+            check_models(one)
+            continue
+        _ancestor(run, one, one.folder / "model.safetensors", adapting.load_head if one.stage.base else load_network)
+        if one.base:
+            _ancestor(run, one.base, one.base.folder / "model.safetensors")
 
 
 def teacher_of(run: Run, faces: Faces, device: torch.device) -> Tensor | None:
