@@ -10,11 +10,11 @@ import sys
 import numpy as np
 import pytest
 
-from maskinv_lib import files, ladders, models, pipeline, records, sources, study, systems
+from maskinv_lib import files, ladders, models, pipeline, records, running, sources, study, systems
 from maskinv_lib.objectives import build_objective, known_objectives
 from maskinv_lib.recipes import HEADS, HOWS
 from tests import tiny
-from tests.conftest import ROOT
+from tests.conftest import ROOT, run_module
 
 BESIDE = [stage for stage in systems.BESIDE if stage.question != "ingredient"]
 
@@ -198,3 +198,47 @@ def test_a_method_of_the_readme_is_one_file_and_one_entry(tmp_path):
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "['margin', 'template_l1']", done.stderr
+
+
+def test_trials_give_every_method_the_same_search_whatever_was_chosen_before(monkeypatch, tmp_path):
+    path = tmp_path / "chosen.csv"
+    monkeypatch.setattr(ladders, "choices_file", lambda of: path)
+    trials = study.trials(study.get_profile("laptop", "all"))
+    teacher, others = trials[0], trials[1:]
+    assert (teacher.name, teacher.seed) == ("elasticface-arc", study.TRIAL_SEED)
+    names = [stage.name for stage in study.STAGES.values() if not (stage.tuned_as or stage.parts)]
+    assert {run.stage.name for run in others} == set(names) and len(others) == 3 * len(names)
+    assert {stage.name for stage in systems.OURS} <= set(names) and "eum" in names
+    assert {run.plan.schedule.budget for run in others} == {6400}
+    path.write_text("stage,learning_rate,chosen\nelasticface-arc,0.1,yes\nkd-only,0.025,yes\n")
+    again = study.get_profile("laptop", "all")
+    assert [run.key for run in study.trials(again)] == [run.key for run in trials]
+    chosen = {run.stage.name: run.plan.schedule.learning_rate for run in study.planned(again, range(1))}
+    assert chosen["kd-only"] == 0.025 and chosen["arcface"] == chosen["elasticface-arc"] == 0.1
+
+
+def test_a_wide_study_waits_for_its_choices_and_the_six_rungs_do_not(monkeypatch, tmp_path):
+    monkeypatch.setattr(ladders, "choices_file", lambda of: tmp_path / "none.csv")
+    assert ladders.unchosen(study.get_profile("laptop")) == []
+    lacking = ladders.unchosen(study.get_profile("laptop", "all"))
+    assert {"elasticface-arc", "ekd", "own-relations", "eum"} <= set(lacking)
+    assert ladders.unchosen(study.get_profile("smoke", "all")) == []
+    with pytest.raises(FileNotFoundError, match=r"elasticface-arc, .*First: make choose PROFILE=laptop LADDER=all"):
+        running.run_study(study.get_profile("laptop", "all"), range(1))
+
+
+def test_the_workflow_knows_every_job_of_a_wide_study(tmp_path):
+    command = ("snakemake", "--snakefile", "workflow/Snakefile", "--cores", "1", "--dry-run", "--config")
+    found = run_module(*command, "profile=smoke", "ladder=all", MASKINV_RUNS=str(tmp_path))
+    assert found.returncode == 0, found.stderr
+    names = {
+        line.split()[1].rstrip(":") for line in found.stdout.splitlines() if line.startswith(("rule ", "localrule "))
+    }
+    smoke = study.get_profile("smoke", "all")
+    known, measured = study.everything(smoke, range(1)), [*study.planned(smoke, range(1)), *study.sweep_runs(smoke)]
+
+    def rules(verb: str, runs: list[study.Run]) -> set[str]:
+        return {re.sub(r"\W", "_", f"{verb}_{run.name}_seed_0") for run in runs}
+
+    wanted = rules("train", known) | rules("evaluate", measured) | {"all", "faces", "gallery", "compare", "sweeps"}
+    assert names == wanted and {"eum", "mask-classifier"} <= {run.name for run in known}
