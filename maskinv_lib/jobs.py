@@ -19,11 +19,10 @@ NOTEBOOKS = {
 
 RESULTS = {
     "gallery": ("faces-and-masks.ipynb",),
-    "train": ("train.ipynb", "model.safetensors"),
     "evaluate": ("metrics.json", "resamples.npz"),
     "sweeps": ("how-much-guidance.ipynb", "tables/sweeps.csv"),
 }
-"""The results, in the folder of the run or the profile, without which a job is not done."""
+"""The results, in the folder of the run or the profile, without which a job is not done; a training's depend on it."""
 
 
 def notebook(job: str) -> Path:
@@ -58,11 +57,10 @@ def key_file(of: study.Run | Path, job: str) -> Path:
 
 def _results(of: study.Run | Profile, job: str, benchmark: Benchmark | None) -> list[Path]:
     if isinstance(of, study.Run):
-        folder = of.measured if job == "evaluate" else of.folder
-        if job == "train" and not of.is_rung:
-            return [study.model_file(of)]
-        kept = [study.milestone(of, at) for at in of.stage.milestones] if job == "train" else []
-        return [folder / name for name in RESULTS[job]] + kept
+        if job == "evaluate":
+            return [of.measured / name for name in RESULTS[job]]
+        shown = [of.folder / "train.ipynb"] if of.is_rung else []
+        return [*shown, study.model_file(of), *(study.milestone(of, at) for at in of.stage.milestones)]
     if job == "compare":
         benchmark = benchmark or of.benchmarks[0]
         found = [tables(of, benchmark) / name for name in ("metrics.csv", "differences.csv")]

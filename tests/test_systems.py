@@ -228,7 +228,7 @@ def test_a_wide_study_waits_for_its_choices_and_the_six_rungs_do_not(monkeypatch
 
 
 def test_the_workflow_knows_every_job_of_a_wide_study(tmp_path):
-    command = ("snakemake", "--snakefile", "workflow/Snakefile", "--cores", "1", "--dry-run", "--config")
+    command = ("snakemake", "--snakefile", "workflow/Snakefile", "--cores", "1", "--dry-run", "-p", "--config")
     found = run_module(*command, "profile=smoke", "ladder=all", MASKINV_RUNS=str(tmp_path))
     assert found.returncode == 0, found.stderr
     names = {
@@ -242,3 +242,8 @@ def test_the_workflow_knows_every_job_of_a_wide_study(tmp_path):
 
     wanted = rules("train", known) | rules("evaluate", measured) | {"all", "faces", "gallery", "compare", "sweeps"}
     assert names == wanted and {"eum", "mask-classifier"} <= {run.name for run in known}
+    jobs = re.findall(r"rule (train|evaluate)_(\w+)_seed_0:.*?Shell command: ([^\n]*)", found.stdout, re.DOTALL)
+    for _, label, shell in jobs:  # each job's command names its own stage
+        stage, overrides = re.search(r"(?:stage )([\w-]+)", shell)[1], re.search(r"--overrides '(\w+)=", shell)
+        assert label.startswith(stage.replace("-", "_")) and (overrides is None or overrides[1] in label)
+    assert len(jobs) == len(known) + len(measured)
