@@ -4,7 +4,6 @@ import base64
 import csv
 import io
 import json
-import os
 import re
 import shutil
 from pathlib import Path
@@ -212,24 +211,27 @@ def _renew_readme(readme: Path, target: Path) -> None:
 
 
 def _took(folder: Path, found: list[Run]) -> dict:
-    """Return seconds, seeds and cores of the study whose jobs are noted in ``folder``; empty if it was not one run."""
+    """Return the seconds of one core that a seed of the rungs took, of seeds whose jobs are all noted in ``folder``.
+
+    Training and evaluation together, the mean over those seeds; empty if there is none, or if jobs had several cores.
+    """
     path = folder / "events.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    events = [json.loads(line) for line in lines]
-    trained = {event["job"] for event in events if event["what"] == "end" and event["job"].startswith("train ")}
-    wanted = [run for run in study.with_ancestors(found) if run in found or run.stage.base]
-    if trained != {f"train {run.name}, seed {run.seed}" for run in wanted}:
-        return {}
-    seconds = max(event["time"] for event in events) - min(event["time"] for event in events)
-    return {"seconds": round(seconds), "seeds": len({run.seed for run in found}), "cores": len(os.sched_getaffinity(0))}
+    ended = [event for event in map(json.loads, lines) if event["what"] == "end"]
+    seconds = {event["job"]: event["seconds"] for event in ended}
+    by_seed: dict[int, list[float | None]] = {}
+    for run in (run for run in found if run.is_rung and run.profile.threads == 1):
+        jobs_of = [f"{verb} {run.name}, seed {run.seed}" for verb in ("train", "evaluate")]
+        by_seed.setdefault(run.seed, []).extend(seconds.get(job) for job in jobs_of)
+    whole = [sum(times) for times in by_seed.values() if None not in times]
+    return {"seconds": round(sum(whole) / len(whole)), "seeds": len(whole)} if whole else {}
 
 
 def _duration(took: dict) -> str:
     if not took:
         return ""
-    minutes, seeds = took["seconds"] / 60, took["seeds"]
-    one = f", so one takes about {minutes / seeds:.0f}" if seeds > 1 else ""
-    return f"These {seeds} seed(s) took {minutes:.0f} minutes on {took['cores']} cores{one}; set-up comes on top.\n"
+    minutes = took["seconds"] / 60
+    return f"One seed took {minutes:.0f} minutes of one core (mean of {took['seeds']}); set-up comes on top.\n"
 
 
 def clean(notebook: Path) -> str:

@@ -57,7 +57,8 @@ class Stage:
     student's flip, and when batch norm stops learning. start: None means random weights. share: part of the profile's
     budget that this stage itself spends. milestones: shares of the schedule at which the backbone is kept for other
     stages to start from. tuned_as: the stage whose chosen learning rate it takes, "" for one of its own. reading: what
-    of it is our reading of an unpublished detail. reduced: which defining part cannot act at this scale. oracle: told
+    of it is our reading of an unpublished detail. scaled: what was scaled to this study by what it meant at its own
+    size. reduced: which defining part cannot act at this scale. oracle: told
     at the test which faces wear masks.
     """
 
@@ -85,6 +86,7 @@ class Stage:
     how: str = ""
     tuned_as: str = ""
     reading: str = ""
+    scaled: str = ""
     reduced: str = ""
     oracle: bool = False
 
@@ -97,6 +99,7 @@ class Stage:
     def note(self) -> str:
         """What a reader of a table must know of this row, in words; "" for nothing."""
         marks = [f"our reading: {self.reading}"] if self.reading else []
+        marks += [f"scaled: {self.scaled}"] if self.scaled else []
         marks += [f"reduced: {self.reduced}"] if self.reduced else []
         return "; ".join((["oracle: told which faces wear masks"] if self.oracle else []) + marks)
 

@@ -92,6 +92,7 @@ NEIGHBOURS = (
         question="neighbours",
         objectives=(_term("ekd.EKD", margin=0.4),),
         sampler="half balanced",
+        scaled="the hardest negatives are the published share of all, not 2,000",
         reduced="a batch has pairs for the thresholds at FPR 10^-1 to 10^-3, not to 10^-6",
         **TAUGHT,
     ),
@@ -101,6 +102,7 @@ NEIGHBOURS = (
         idea="Distil the teacher's class probabilities, the likely classes among themselves and against the rest.",
         question="neighbours",
         objectives=(_term("gkd.GKD", margin=0.4),),
+        scaled="groups grow by a hundredth of the classes, and the warm-up takes 10/26 of the budget",
         **TAUGHT,
     ),
     Stage(

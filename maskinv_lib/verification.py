@@ -148,8 +148,15 @@ def open_recogniser(path: Path | str, device: torch.device | str = "cpu") -> Ope
     path = Path(path)
     file = path / MODEL if path.is_dir() else path
     if not file.is_file():
+        _refuse_combination(path)
         raise FileNotFoundError(f"{file} does not exist. Give a run's folder, runs/<profile>/seed-<n>/<stage>.")
     return OpenedRecogniser(file, device)
+
+
+def _refuse_combination(folder: Path) -> None:
+    about = folder / "run.json"
+    if about.is_file() and "how" in files.read_json(about).get("config", {}):
+        raise ValueError(f"{folder} combines other systems and has no model of its own. Open one of its parts.")
 
 
 def fixed_threshold(value: float) -> Threshold:

@@ -358,25 +358,27 @@ def test_the_index_lists_every_published_profile(finished, profile):
 def test_the_readme_shows_what_the_published_laptop_study_said(tmp_path):
     target, readme = tmp_path / "laptop", tmp_path / "README.md"
     files.write_text(target / "tables/metrics.csv", METRICS)
-    files.write_json(target / "profile.json", {"took": {"seconds": 1800, "seeds": 5, "cores": 2}})
+    files.write_json(target / "profile.json", {"took": {"seconds": 900, "seeds": 5}})
     readme.write_text(f"before\n{publishing.SAID[0]}\nold\n{publishing.SAID[1]}\nafter\n")
     for _ in range(2):
         publishing._renew_readme(readme, target)
     text = readme.read_text()
     assert text.startswith("before\n") and text.endswith(f"{publishing.SAID[1]}\nafter\n") and "old" not in text
-    assert "2.10" in text and "5 seed(s) took 30 minutes on 2 cores, so one takes about 6" in text
+    assert "2.10" in text and "One seed took 15 minutes of one core (mean of 5)" in text
     readme.write_text("no marks")
     publishing._renew_readme(readme, target)
     assert readme.read_text() == "no marks"
 
 
-def test_a_duration_is_told_only_of_one_whole_run(finished, profile):
+def test_a_duration_is_that_of_the_seeds_whose_jobs_are_all_known(finished, profile):
     runs = study.planned(profile, range(2))
-    events = [{"time": 100.0, "job": "render faces", "what": "start"}]
-    events += [{"time": 160.0, "job": f"train {run.name}, seed {run.seed}", "what": "end"} for run in runs]
+    jobs_of = [f"{verb} {run.name}, seed {run.seed}" for run in runs for verb in ("train", "evaluate")]
+    events = [{"job": job, "what": "end", "seconds": 5.0} for job in jobs_of] + [{"job": "other", "what": "start"}]
     put(finished / "events.jsonl", "\n".join(json.dumps(event) for event in events))
-    assert publishing._took(finished, runs)["seconds"] == 60 and publishing._took(finished, runs)["seeds"] == 2
-    assert publishing._took(finished, runs[1:]) == {}
+    each = 10 * len(profile.stages)
+    assert publishing._took(finished, runs) == {"seconds": each, "seeds": 2}
+    put(finished / "events.jsonl", "\n".join(json.dumps(event) for event in events[1:]))
+    assert publishing._took(finished, runs) == {"seconds": each, "seeds": 1}
     (finished / "events.jsonl").unlink()
     assert publishing._took(finished, runs) == {} and publishing._duration({}) == ""
 

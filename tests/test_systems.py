@@ -13,6 +13,7 @@ import pytest
 from maskinv_lib import files, ladders, models, pipeline, records, running, sources, study, systems
 from maskinv_lib.objectives import build_objective, known_objectives
 from maskinv_lib.recipes import HEADS, HOWS
+from maskinv_lib.verification import open_recogniser
 from tests import tiny
 from tests.conftest import ROOT, run_module
 
@@ -38,6 +39,19 @@ def test_every_system_trains_saves_loads_gives_templates_and_is_measured(stage, 
         steps = run.plan.steps
         assert trained_systems[stage.name].records[-1]["step"] == steps >= 3
         assert trained_systems[stage.name].facts["faces"] == steps * run.plan.faces_per_step <= run.plan.schedule.budget
+
+
+def test_a_combination_cannot_be_opened_as_one_model(trained_systems, ladder):
+    with pytest.raises(ValueError, match=r"mask-aware combines other systems and has no model of its own"):
+        open_recogniser(tiny.run_of("mask-aware").folder)
+    assert open_recogniser(tiny.run_of("arcface").folder).templates is not None
+
+
+def test_a_reader_is_told_what_was_read_into_a_method_scaled_or_reduced():
+    notes = {stage.name: stage.note for stage in study.STAGES.values() if stage.note}
+    assert "reduced: " in notes["ekd"] and "scaled: " in notes["ekd"] and "scaled: " in notes["gkd"]
+    assert notes["srt-oracle"].startswith("oracle: ") and notes["meer"].startswith("our reading: ")
+    assert set(notes) == {"ekd", "gkd", "meer", "two-branch", "srt-oracle", "mask-aware-oracle"}
 
 
 def test_of_a_system_beside_the_ladder_the_resampled_eer_alone_is_kept(trained_systems, ladder):
