@@ -318,6 +318,7 @@ def index() -> str:
             parts.append(f"### {tables.name}\n" if tables.name != "tables" else "")
             parts.append(f"```\n{ladder_table(tables / 'metrics.csv')}\n```\n")
             parts.append(_verdict_lines(tables / "differences.csv"))
+            parts.append(_ranking_lines(tables / "ranking.csv"))
         parts.append(facts.get("caveat", "") + "\n")
         parts.append(_links(folder))
     return "\n".join(parts)
@@ -336,6 +337,33 @@ def _verdict_lines(path: Path) -> str:
         numbers = "; ".join(_points(row) for row in found if row["difference"])
         lines.append(f"| {sentences.pop(claim, '')} | {stage} − {against} | {verdict} | {numbers} |")
     return "\n".join(lines) + "\n"
+
+
+def _ranking_lines(path: Path) -> str:
+    """Return every system's EER and place under each condition, and how it stands to what all of them have to beat."""
+    rows = []
+    if path.exists():
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+    against = rows[0]["against"] if rows else ""
+    cells: dict[str, dict[str, str]] = {}
+    for row in (row for row in rows if row["against"] == against and row["value"]):
+        place = f"{row['rank']}." if row["rank"] else "oracle"
+        word = f", {row['word']}" if row["word"] else ""
+        cells.setdefault(row["stage"], {})[row["condition"]] = f"{100 * float(row['value']):.2f} ({place}{word})"
+    if len(cells) <= FEW_SYSTEMS:
+        return ""
+    conditions = list(dict.fromkeys(row["condition"] for row in rows))
+    masked = {row["stage"]: float(row["value"]) for row in rows if row["value"] and row["condition"] == conditions[-1]}
+    cells = dict(sorted(cells.items(), key=lambda item: masked.get(item[0], 1.0)))
+    lines = [f"EER in %, in brackets the place and how it stands to {against} (Holm over all systems of a column):\n"]
+    lines += [f"| system | {' | '.join(conditions)} |", "|---" * (len(conditions) + 1) + "|"]
+    lines += [f"| {name} | {' | '.join(found.get(one, '') for one in conditions)} |" for name, found in cells.items()]
+    return "\n".join(lines) + "\n"
+
+
+FEW_SYSTEMS = 8
+"""Most systems that need no ranking: the rungs of a ladder, which have their verdicts."""
 
 
 def _points(row: dict[str, str]) -> str:

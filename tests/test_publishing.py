@@ -370,6 +370,20 @@ def test_the_readme_shows_what_the_published_laptop_study_said(tmp_path):
     assert readme.read_text() == "no marks"
 
 
+def test_the_index_ranks_many_systems_and_leaves_few_to_their_verdicts(tmp_path):
+    head = "stage,condition,against,rank,value,word\n"
+    rows = [f"method-{n},{c},aug,{n + 1},0.{10 + (n if c == 'b' else 9 - n)},better" for n in range(9) for c in "ab"]
+    rows += ["best,b,method-0,1,0.05,better", "told,a,aug,,0.01,", "told,b,aug,,0.01,"]
+    path, few = tmp_path / "ranking.csv", tmp_path / "few.csv"
+    put(path, head + "\n".join(rows) + "\n")
+    lines = publishing._ranking_lines(path).splitlines()
+    assert "stands to aug" in lines[0] and lines[2] == "| system | a | b |"
+    assert [line.split(" | ")[0].strip("| ") for line in lines[4:7]] == ["told", "method-0", "method-1"]
+    assert "| told | 1.00 (oracle) | 1.00 (oracle) |" in lines and "| method-0 | 19.00 (1., better) |" in lines[5]
+    put(few, head + "\n".join(rows[:8]) + "\n")
+    assert publishing._ranking_lines(few) == "" == publishing._ranking_lines(tmp_path / "none.csv")
+
+
 def test_a_duration_is_that_of_the_seeds_whose_jobs_are_all_known(finished, profile):
     runs = study.planned(profile, range(2))
     jobs_of = [f"{verb} {run.name}, seed {run.seed}" for run in runs for verb in ("train", "evaluate")]
