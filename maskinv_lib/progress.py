@@ -131,7 +131,8 @@ class Progress:
         return sum(found) / len(found) if found else guess
 
     def _speed(self) -> float:
-        speeds = [last["faces_per_second"] for run in self.planned if (last := self._last_log(run))]
+        networks = [run for run in self.planned if run.stage.trained]  # a head sees a hundred times as many faces
+        speeds = [last["faces_per_second"] for run in networks if (last := self._last_log(run))]
         return sum(speeds) / len(speeds) if speeds else self.GUESS["faces_per_second"]
 
 

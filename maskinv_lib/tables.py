@@ -246,9 +246,11 @@ def ranking(
     for one in standings:
         value = Metric(name=one.metric, value=one.value, low=one.low, high=one.high, genuine=0, impostor=0)
         own = ["" if one.rank is None else one.rank, titles.get(one.stage, one.stage), cell(value), one.seeds]
-        words = dict.fromkeys(text for text in (one.note, notes.get(one.stage, "")) if text)
+        told = notes.get(one.stage, "")
+        words = [text for text in ("" if told.startswith(one.note) else one.note, told) if text]
         cells.append([*own, _gap(one, one.to_reference), _gap(one, one.to_best), "; ".join(words)])
-    return table(pd.DataFrame(cells, columns=columns, dtype=object), caption).hide(axis="index")
+    frame = table(pd.DataFrame(cells, columns=columns, dtype=object), caption).hide(axis="index")
+    return frame.set_properties(subset=columns[1:3], **{"white-space": "nowrap"})
 
 
 def _gap(standing: Standing, gap: Gap) -> str:

@@ -190,6 +190,10 @@ def test_measured_speeds_and_times_replace_the_guesses(planned, clock):
     log(planned[0], faces_per_second=0.1)
     assert seen._left() > guessed
     assert seen._speed() == 0.1
+    head = study.Run(profile=tiny.profile(), stage=study.STAGES["eum"], seed=0, overrides={})
+    seen.planned = [*seen.planned, head]
+    log(head, faces_per_second=1e6)
+    assert seen._speed() == 0.1
     seen.done["evaluate elasticface-arc, seed 0"] = 4.0
     assert seen._mean("evaluate ", 30.0) == 4.0
 
