@@ -105,12 +105,16 @@ SHOWN = ("figures", "tables", "comparison", "explain")
 
 
 def drawn_hash(notebook: Path) -> str:
-    """Return 16 hexadecimal digits that stand for the functions of the modules ``SHOWN`` that a notebook calls."""
+    """Return 16 hexadecimal digits that stand for the functions of the modules ``SHOWN`` that a notebook calls.
+
+    Where it calls ``sections``, which draw and list by themselves, all their code counts.
+    """
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-    calls: dict[str, set[str]] = {module: set() for module in SHOWN}
+    calls: dict[str, set[str]] = {module: set() for module in (*SHOWN, "sections")}
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in calls:
             calls[node.value.id].add(node.attr)
-    parts = [functions_hash(module, tuple(sorted(names))) for module, names in calls.items()]
+    whole = [code_hash("sections")] if calls.pop("sections") else []
+    parts = [functions_hash(module, tuple(sorted(names))) for module, names in calls.items()] + whole
     return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]

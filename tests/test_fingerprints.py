@@ -85,3 +85,5 @@ def test_drawn_hash_takes_the_figures_that_a_notebook_calls(tmp_path):
     first = notebook("figures.gallery(x)")
     assert first == notebook("y = 3\nfigures.gallery(x)")
     assert first != notebook("figures.training_curves(x)")
+    whole = notebook("sections.section(x)")
+    assert whole != notebook("x") and whole == notebook("y = 3\nsections.ranked(x)")  # all that sections draw counts
