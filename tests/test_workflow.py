@@ -190,6 +190,18 @@ def test_without_a_run_the_published_results_are_opened_and_named(finished, tmp_
     assert "read from the published results" in out.read_text()
 
 
+@pytest.mark.parametrize("name", ["04-compare-the-ladder", "06-how-much-guidance"])
+def test_the_wide_study_in_the_repository_opens_without_a_run(tmp_path, name):
+    environment = {"MASKINV_RUNS": str(tmp_path / "none"), "MASKINV_RESULTS": str(ROOT / "results")}
+    out = tmp_path / "out.ipynb"
+    command = ["papermill", f"notebooks/{name}.ipynb", str(out), "--no-progress-bar", "-p", "ladder", "all"]
+    done = run_module(*command, **environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    text = out.read_text()
+    assert "read from the published results" in text and "Nothing written" in text
+    assert not (tmp_path / "none").exists()
+
+
 BAD = {
     ("seed", "1e3"): ("seed", "1000.0", "whole number"),
     ("seed", "True"): ("seed", "True", "whole number"),
