@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from maskinv_lib import study
+from maskinv_lib.benchmarks import RELEASED
 from maskinv_lib.comparison import METRIC_COLUMNS
 from maskinv_lib.metrics import NOT_MEASURABLE
 from maskinv_lib.verdicts import COLUMNS
@@ -89,7 +90,7 @@ def test_a_study_leaves_executed_notebooks_models_and_tables(finished):
 def test_the_tables_have_their_schema(finished):
     metrics = pd.read_csv(finished / "runs/smoke/tables/metrics.csv", keep_default_na=False, na_values=[""])
     assert tuple(metrics.columns) == METRIC_COLUMNS
-    assert set(metrics["condition"]) == {"unmasked-unmasked", "masked-unmasked", "masked-masked", "all"}
+    assert set(metrics["condition"]) == {*("unmasked-unmasked", "masked-unmasked", "masked-masked", "all"), RELEASED}
     assert set(metrics["mask_kinds"]) == {"none", "seen", "unseen"}
     assert (metrics["mask_kinds"] == "none").eq(metrics["condition"] == "unmasked-unmasked").all()
     rates = metrics[metrics["metric"].isin(["eer", "fmr100", "fmr1000", "accuracy"])]
@@ -145,7 +146,7 @@ def test_a_changed_figure_runs_only_the_notebooks_that_draw_it(copy):
 def test_an_added_stage_runs_only_itself_and_the_comparison(copy):
     root, folder = copy
     added = 'Stage(name="more-masks", title="T", idea="I", objectives=(ELASTIC,), mask_probability=0.9),\n)\n"""The six'
-    change(root / "maskinv_lib/ladders.py", ')\n"""The six', f"    {added}")
+    change(root / "maskinv_lib/stages.py", ')\n"""The six', f"    {added}")
     change(
         root / "maskinv_lib/ladders.py",
         'stages=(BASELINE, "elasticface-arc-aug")',
