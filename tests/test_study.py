@@ -149,7 +149,7 @@ def changed_profile(run: study.Run, **changes) -> study.Run:
 
 def test_the_key_stands_for_plan_faces_and_seed():
     run = run_of()
-    schedule = dataclasses.replace(run.profile.schedule, learning_rate=0.04)
+    schedule = dataclasses.replace(run.profile.schedule, momentum=0.8)
     rendering = dataclasses.replace(run.profile.faces, rendering={"pose": 0.5})
     more = dataclasses.replace(run.profile.faces, train=301)
     others = [
