@@ -17,7 +17,8 @@ COLUMNS = ("stage", "learning_rate", "faces", *(f"eer {condition}" for condition
 def rows(found: list[dict]) -> list[dict[str, str]]:
     """Return one row per trial; a stage's best has the lowest mean EER of the two masked conditions, unseen masks.
 
-    found: what ``pipeline.trial`` returned, of all stages. Of equals the first is chosen; an import chooses nothing.
+    found: what ``pipeline.trial`` returned, of all stages. Of equals the first is chosen; what teaches the
+    trials was given no rate and chooses nothing.
     """
     best: dict[str, dict] = {}
     for trial in found:
