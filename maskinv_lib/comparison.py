@@ -1,6 +1,5 @@
 """A study as a whole: its evaluations side by side, and the two CSV files and figures that it leaves."""
 
-import dataclasses
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -104,7 +103,7 @@ def gather(profile: Profile, seeds: int | None = None, benchmark: str = "") -> t
 
 def _runs(profile: Profile, seed: int, benchmark: Benchmark) -> list[Run]:
     runs = study.planned(profile, range(seed, seed + 1))
-    return [dataclasses.replace(run, benchmark=benchmark) for run in runs]
+    return [one for run in runs for one in study.evaluations(run) if one.benchmark == benchmark]
 
 
 def _complete(profile: Profile, benchmark: Benchmark, place: Callable[[Run], Path]) -> list[int]:

@@ -239,12 +239,17 @@ def ladder(
                 _draw_rung(panel, row, stage, values[stage], (seeds or {}).get(title, {}).get(stage, ()), many)
             if many and row % 2:
                 panel.axhspan(row - 0.5, row + 0.5, color="0.95", zorder=0)
-        panel.set(title=title, xlabel=f"{label} in %", ylim=(len(stages) - 0.4, -0.6))
+        panel.set(title=title.replace(", ", "\n"), xlabel=f"{label} in %", ylim=(len(stages) - 0.4, -0.6))
         panel.set_xlim(left=min(0.0, panel.get_xlim()[0]))
         panel.set_yticks(range(len(stages)), stages, fontsize=8 if many else None)
     dots = "; small dots: seeds" if seeds else ""
     figure.supxlabel(f"mean over seeds with its unadjusted 95 % interval{dots}", fontsize=8.5, color="0.3")
     return figure
+
+
+def _size(style: Style, size: float) -> float:
+    """Return the size of a stage's marker: one with thin arms is larger, else its white edge leaves nothing of it."""
+    return size * {"*": 1.7, "P": 1.3, "X": 1.3}.get(style.marker, 1)
 
 
 def _draw_rung(axes: Axes, row: int, stage: str, metric: Metric, seeds: Sequence[float], many: bool) -> None:
@@ -255,8 +260,8 @@ def _draw_rung(axes: Axes, row: int, stage: str, metric: Metric, seeds: Sequence
         return
     if metric.low is not None:
         axes.plot([100 * metric.low, 100 * metric.high], [row, row], color=style.color, linewidth=1.5 if many else 2)
-    look = {"color": style.color, "markersize": size, "markeredgecolor": "white", "markeredgewidth": edge}
-    axes.plot(100 * metric.value, row, style.marker, **look)
+    look = {"color": style.color, "markeredgecolor": "white", "markeredgewidth": edge}
+    axes.plot(100 * metric.value, row, style.marker, markersize=_size(style, size), **look)
     look = {"color": style.color, "markersize": 3 if many else 5, "alpha": 0.7}
     axes.plot([100 * value for value in seeds], [row + (0.34 if many else 0.28)] * len(seeds), ".", **look)
 
@@ -294,7 +299,7 @@ def _draw_line(axes: Axes, name: str, style: Style, points: Sequence[tuple]) -> 
         _unmeasurable(axes, place, 0.2)
     axes.fill_between(x, low, high, color=style.color, alpha=0.15, linewidth=0)
     look = {"color": style.color, "linestyle": style.line, "marker": style.marker, "markeredgecolor": "white"}
-    axes.plot(x, mean, label=name, linewidth=1.7, markersize=7, **look)
+    axes.plot(x, mean, label=name, linewidth=1.7, markersize=_size(style, 7), **look)
     dots = [(x, 100 * value) for x, _, seeds in points for value in seeds]
     axes.plot(*np.reshape(dots, (-1, 2)).T, ".", color=style.color, markersize=4, alpha=0.6)
 

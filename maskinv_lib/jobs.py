@@ -1,6 +1,5 @@
 """The jobs of a study, as the workflow sees them: their notebooks, their results, and which of them are stale."""
 
-import dataclasses
 from pathlib import Path
 
 from maskinv_lib import fingerprints, study
@@ -127,9 +126,10 @@ def prepare(profile: Profile, planned: list[study.Run]) -> Path:
         _write_key(key_file(run, "trial"), [run.key, judged])
     code = fingerprints.code_hash("verdicts", "uncertainty", "rankings", "planning")
     for benchmark in profile.benchmarks:
-        results = [dataclasses.replace(run, benchmark=benchmark).evaluation_key for run in planned]
+        measured = (one for run in planned for one in study.evaluations(run))
+        results = [one.evaluation_key for one in measured if one.benchmark == benchmark]
         _write_key(key_file(compared(profile, benchmark), "compare"), [results, code, drawn["compare"]])
-    swept = [run.evaluation_key for run in study.sweep_runs(profile)]
+    swept = [run.evaluation_key for run in [*planned, *study.sweep_runs(profile)]]  # points may be rungs, of all seeds
     _write_key(key_file(folder, "sweeps"), [swept, code, drawn["sweeps"]])
     return folder
 

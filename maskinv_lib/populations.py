@@ -115,13 +115,15 @@ def _hash(path: Path, size: int, changed: int) -> str:
 class Benchmark:
     """A verification benchmark of a profile. path: file or folder of the real data, "" for rendered people.
 
-    protocol: which pairs of a set of real masks. kinds: which masks are drawn on a set without.
+    protocol: which pairs of a set of real masks. kinds: which masks are drawn on a set without. beside: whether the
+    systems beside the ladder are judged on it too.
     """
 
     name: str
     path: str = ""
     protocol: str = "all-pairs"
     kinds: tuple[str, ...] = ("seen", "unseen")
+    beside: bool = True
 
 
 RENDERED_TEST = Benchmark(name="rendered-test")

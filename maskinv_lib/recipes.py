@@ -153,7 +153,7 @@ class Profile:
     precision: of the student's forward pass; auto is bf16 where the device computes in it, else fp32.
     threads, gpus: what each training and evaluation takes; a result must not depend on who runs it.
     ladder: "rendered" or "real", the definitions of its stages. breadth: "six" or "all". stages, few, sweeps: the
-    rungs, run with every seed; the systems beside the ladder, with ``FEW_SEEDS`` at most; sweeps, with one seed.
+    rungs, run with every seed; the systems beside the ladder, with few_seeds at most; sweeps, with one seed.
     absent: benchmarks that it knows but whose files are not at hand. learning_rates: of single stages, chosen on
     validation people among trial_rates, each tried on trial_budget faces. stands_for: stage of a claim -> the stage
     that takes its place here.
@@ -170,6 +170,7 @@ class Profile:
     sweeps: tuple[Sweep, ...] = ()
     head: dict = field(default_factory=dict)
     seeds: int = 1
+    few_seeds: int = 3
     threads: int = 1
     gpus: int = 0
     resamples: int = 2000
@@ -187,10 +188,6 @@ class Profile:
     def systems(self) -> tuple[str, ...]:
         """The names of all stages that a study of this profile runs, the rungs first."""
         return self.stages + self.few
-
-
-FEW_SEEDS = 3
-"""Most seeds of a system beside the ladder; the rungs, on which the verdicts rest, get as many as asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)

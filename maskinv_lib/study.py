@@ -23,7 +23,7 @@ from maskinv_lib.ladders import (
 )
 from maskinv_lib.places import results, root, runs
 from maskinv_lib.populations import Benchmark, RealFaces, RenderedFaces, fingerprint
-from maskinv_lib.recipes import FEW_SEEDS, Plan, Point, Profile, Stage, check, override, parse_overrides, plan
+from maskinv_lib.recipes import Plan, Point, Profile, Stage, check, override, parse_overrides, plan
 from maskinv_lib.stages import BASELINE, LADDER
 from maskinv_lib.systems import OTHER_MASKS
 
@@ -260,13 +260,13 @@ def published(run: Run) -> Path:
 def planned(profile: Profile, seeds: range) -> list[Run]:
     """Return the runs that a study compares, seed by seed, in the order of the ladder and of the systems beside it.
 
-    Systems beside the ladder get ``FEW_SEEDS`` seeds at most.
+    Systems beside the ladder get the profile's ``few_seeds`` at most; the verdicts rest on the rungs.
     """
     known = stages_of(profile)
     return [
         Run(profile=profile, stage=known[name], seed=seed, overrides={})
         for seed in seeds
-        for name in (profile.systems if seed < FEW_SEEDS else profile.stages)
+        for name in (profile.systems if seed < profile.few_seeds else profile.stages)
     ]
 
 
@@ -324,8 +324,9 @@ def trials(profile: Profile) -> list[Run]:
 
 
 def evaluations(run: Run) -> list[Run]:
-    """Return ``run`` once for each benchmark of its profile."""
-    return [dataclasses.replace(run, benchmark=benchmark) for benchmark in run.profile.benchmarks]
+    """Return ``run`` once for each benchmark of its profile that it is judged on: a rung on all."""
+    judged = [one for one in run.profile.benchmarks if one.beside or run.is_rung]
+    return [dataclasses.replace(run, benchmark=benchmark) for benchmark in judged]
 
 
 def checked_benchmark(profile: Profile, name: object) -> Benchmark:
@@ -356,10 +357,14 @@ def open_run(*, profile: object, stage: object, seed: object, overrides: object 
 def open_profile(
     *, profile: object, seeds: object = None, benchmark: object = "", ladder: object = "six"
 ) -> tuple[Profile, range]:
-    """Check what a notebook about a whole profile was given; return the profile and its seeds."""
+    """Check what a notebook about a whole profile was given; return the profile and its seeds.
+
+    On a benchmark that judges no system beside the ladder, the profile is the one of the six rungs.
+    """
     _refuse_unknown_parameters({"profile", "seeds", "benchmark", "ladder"})
     chosen = get_profile(profile, ladder)
-    checked_benchmark(chosen, benchmark)
+    if not checked_benchmark(chosen, benchmark).beside:
+        chosen = get_profile(profile)
     return chosen, seed_range(chosen, seeds)
 
 

@@ -362,7 +362,11 @@ def on_real_people(stage: Stage) -> Stage:
     )
 
 
-RENDERED_ALONE = ("maskinv-lambda100-continued", "two-branch")
-"""Left out of real people: the missing cell is MaskInv-LG there, and half a network cannot start from a whole one."""
+RENDERED_ALONE = ("maskinv-lambda100-continued", "two-branch", *QUIRKS, *(stage.name for stage in MARGINS))
+"""Left out of real people, where every student starts from a published network.
+
+The missing cell is MaskInv-LG there, half a network cannot start from a whole one, the loss that made the teacher is
+not ours to vary, and what each fault of the published code does by itself the rendered people tell.
+"""
 
 BESIDE_REAL = tuple(on_real_people(stage) for stage in BESIDE if stage.name not in RENDERED_ALONE)

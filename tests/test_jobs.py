@@ -56,6 +56,16 @@ def test_of_a_restored_run_only_the_numbers_are_wanted(run):
     assert [path.name for path in jobs.wanted(run)] == ["train.ipynb", "evaluate.ipynb"]
 
 
+def test_more_seeds_of_the_rungs_draw_the_sweeps_again():
+    wide = study.get_profile("smoke", "all")
+    key = study.runs() / "smoke/keys/sweeps"
+    found = []
+    for seeds in (1, 2):
+        jobs.prepare(wide, study.planned(wide, range(seeds)))
+        found.append(key.read_text())
+    assert found[0] != found[1]
+
+
 def test_key_files_are_rewritten_only_when_they_change(run):
     files = sorted((study.runs() / "smoke/keys").rglob("*"))
     before = [path.stat().st_mtime_ns for path in files]

@@ -242,6 +242,7 @@ def test_an_unknown_word_in_the_data_folder_s_file_is_refused(data, monkeypatch,
         ('benchmarks = [{name = "tables", path = "b"}]', "cannot be called 'tables'"),
         ('benchmarks = [{name = "a", path = "b", protocol = "oficial"}]', "Unknown protocol .*'oficial'"),
         ('benchmarks = [{name = "a", path = "b", kinds = ["blue"]}]', "Unknown kinds .*'blue'"),
+        ('benchmarks = [{name = "a", path = "b", beside = "no"}]', "beside must be true or false, not 'no'"),
         ('benchmarks = [{name = "a", path = "b"}, {name = "a", path = "c"}]', "a name of its own"),
     ],
 )
@@ -361,6 +362,23 @@ def test_the_workflow_plans_a_job_per_benchmark_and_the_trials(data, tmp_path, m
     assert names == {"all", "faces", "compare_pairs", "compare_others"} | trainings | evaluations
     found = run_module(*command, "--forcerun", "choices", "--", str(choices_of(both, monkeypatch)), **settings)
     assert found.stdout.count("rule trial_") == len(STAGES) * 3 - 2, found.stderr
+
+
+def test_drawn_masks_judge_the_rungs_alone_and_real_ones_every_system(data, monkeypatch, tmp_path):
+    told = TOLD.replace('path = "pairs.bin"}', 'path = "pairs.bin", beside = false}')
+    root = folder_of(data, tmp_path, told, "people", "teacher.safetensors", "pairs.bin")
+    monkeypatch.setenv("MASKINV_DATA", str(root))
+    alone = study.get_profile("real", "all")
+    assert all(len(study.evaluations(run)) == 1 for run in study.planned(alone, range(1)))  # else nothing judged them
+    (root / "others.bin").symlink_to(data / "pairs.bin")
+    wide = study.get_profile("real", "all")
+    judged = {run.name: [one.benchmark.name for one in study.evaluations(run)] for run in study.planned(wide, range(1))}
+    assert judged["kd-only"] == ["pairs", "others"] and judged["ekd"] == judged["full-and-upper"] == ["others"]
+    opened = {name: study.open_profile(profile="real", benchmark=name, ladder="all")[0] for name in ("pairs", "others")}
+    assert opened["pairs"].systems == STAGES and opened["others"].systems == wide.systems
+    jobs.prepare(wide, study.planned(wide, range(1)))
+    names = {path.name for path in (study.runs() / "real/keys/seed-0").iterdir()}
+    assert "ekd.evaluate-others" in names and "ekd.evaluate-pairs" not in names
 
 
 @pytest.mark.study
