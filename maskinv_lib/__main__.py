@@ -76,9 +76,6 @@ def _parser() -> argparse.ArgumentParser:
     ladder_of(made)
     made.add_argument("--number", type=int, required=True, help="place in the profile's list of trials")
 
-    made = command("choices", _choices, "Write the choices from all trials (a job of the workflow).")
-    ladder_of(made)
-
     for name, function, text in (
         ("publish", _publish, "Copy a finished study, or one finished stage, from runs/ to results/."),
         ("restore", _restore, "Put published stages back into runs/ as finished where their key still matches."),
@@ -182,12 +179,6 @@ def _trial(options: argparse.Namespace) -> None:
     run = study.trials(study.get_profile(options.profile, options.ladder))[options.number]
     found = pipeline.trial(run)
     print(run.name, ", ".join(f"{condition} {100 * eer:.2f}" for condition, eer in found["eer"].items()))
-
-
-def _choices(options: argparse.Namespace) -> None:
-    from maskinv_lib import choices
-
-    choices.write(study.get_profile(options.profile, options.ladder))
 
 
 def _publish(options: argparse.Namespace) -> None:

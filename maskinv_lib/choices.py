@@ -41,12 +41,17 @@ def _masked_eer(trial: dict) -> float:
 
 
 def write(profile: Profile) -> Path:
-    """Write the choices of a profile from its finished trials; one that is missing raises FileNotFoundError."""
-    found = [files.read_json(run.folder / "validation.json") for run in study.trials(profile)]
+    """Add to the choices of a profile those of its finished trials; one that is missing raises FileNotFoundError.
+
+    What was chosen before stays as it is: a new method is tried alone.
+    """
+    path = ladders.choices_file(profile.faces)
+    before = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) if path.exists() else []
+    known = {(row["stage"], row["learning_rate"]) for row in before}
+    found = rows([files.read_json(run.folder / "validation.json") for run in study.trials(profile)])
     out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows(found))
-    path = ladders.choices_file(profile.faces)
+    writer.writerows([*before, *(row for row in found if (row["stage"], row["learning_rate"]) not in known)])
     files.write_text(path, out.getvalue())
     return path

@@ -260,7 +260,7 @@ def tried(profile: Profile) -> list[Stage]:
     beside = [stage.name for stage in stages_of(profile).values() if stage.question != "ladder"]
     names = (*profile.stages, *(beside if profile.breadth == "all" else ()))
     stages = (stages_of(profile)[name] for name in names)
-    return [stage for stage in stages if not (stage.tuned_as or stage.parts)]
+    return [stage for stage in stages if not (stage.tuned_as or stage.parts or stage.imported)]
 
 
 def unchosen(profile: Profile) -> list[str]:
@@ -270,7 +270,7 @@ def unchosen(profile: Profile) -> list[str]:
     """
     if not profile.trial_rates or (profile.breadth == "six" and profile.ladder == "rendered"):
         return []
-    return [stage.name for stage in tried(profile) if not stage.imported and stage.name not in profile.learning_rates]
+    return [stage.name for stage in tried(profile) if stage.name not in profile.learning_rates]
 
 
 def seed_range(of: Profile, count: object = None) -> range:

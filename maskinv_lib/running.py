@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from maskinv_lib import jobs, ladders, study
+from maskinv_lib import choices, jobs, ladders, study
 from maskinv_lib.files import only_process, write_text
 from maskinv_lib.progress import Progress, event, ladder_table
 from maskinv_lib.recipes import Profile
@@ -126,17 +126,21 @@ def run_study(profile: Profile, seeds: range, cores: int | None = None) -> int:
 
 def run_choose(profile: Profile, cores: int | None = None) -> int:
     """Try the settings of a profile on its validation people through Snakemake, and write down the best ones."""
-    if not study.trials(profile):
+    target = study.choices_file(profile.faces)
+    if not profile.trial_rates:
         raise ValueError(f"Profile {profile.name} chooses nothing: its settings are given.")
+    if not study.trials(profile):
+        print(f"Everything was chosen before: {target}. Delete a stage's lines there to choose it again.")
+        return 0
     folder, log = study.runs() / profile.name, study.runs() / profile.name / "logs/choose.log"
     jobs.prepare(profile, study.planned(profile, range(1)))
-    target = study.choices_file(profile.faces)
-    with _workflow(profile, range(1), cores or len(os.sched_getaffinity(0)), log, str(target)) as process:
+    with _workflow(profile, range(1), cores or len(os.sched_getaffinity(0)), log, "trials") as process:
         code = process.wait()
     if code:
         print("".join(log.read_text().splitlines(keepends=True)[-12:]), file=sys.stderr)
         print(f"The workflow's log: {log}. Trials' logs: {folder}/seed-{study.TRIAL_SEED}", file=sys.stderr)
         return code
+    choices.write(profile)
     print(target.read_text(encoding="utf-8") + f"Written to {target}. Commit it before any test set is opened.")
     return 0
 

@@ -307,20 +307,19 @@ TRIAL_SEED = 100
 
 
 def trials(profile: Profile) -> list[Run]:
-    """Return the runs that choose each stage's learning rate on validation people; what teaches them stands first.
+    """Return the runs that choose a learning rate on validation people where none was; what teaches them stands first.
 
     Three rates a stage, each at the profile's ``trial_budget``. The teacher itself has the whole budget and the
-    profile's own rate, so that no trial depends on a choice. Empty where a profile chooses nothing.
+    profile's own rate, so that no trial depends on a choice. Empty where nothing is left to choose.
     """
     bare = dataclasses.replace(profile, learning_rates={})
-    known, found = stages_of(profile), []
-    for stage in ladders.tried(profile) if profile.trial_rates else []:
-        if not found:
-            found.append(Run(profile=bare, stage=known[profile.stages[0]], seed=TRIAL_SEED, overrides={}))
-        for rate in () if stage.imported else profile.trial_rates:
-            overrides = {"budget": profile.trial_budget, "learning_rate": rate}
-            found.append(Run(profile=bare, stage=stage, seed=TRIAL_SEED, overrides=overrides))
-    return found
+    left = [stage for stage in ladders.tried(profile) if stage.name not in profile.learning_rates]
+    if not (left and profile.trial_rates):
+        return []
+    teacher = Run(profile=bare, stage=stages_of(profile)[profile.stages[0]], seed=TRIAL_SEED, overrides={})
+    settings = [{"budget": profile.trial_budget, "learning_rate": rate} for rate in profile.trial_rates]
+    found = [Run(profile=bare, stage=one, seed=TRIAL_SEED, overrides=given) for one in left for given in settings]
+    return [teacher, *found]
 
 
 def evaluations(run: Run) -> list[Run]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from maskinv_lib import choices, comparison, jobs, ladders, models, pipeline, sources, study, tables
+from maskinv_lib import choices, comparison, files, jobs, ladders, models, pipeline, running, sources, study, tables
 from maskinv_lib.benchmarks import RELEASED
 from maskinv_lib.benchmarks.bins import write_bin
 from maskinv_lib.faces.record_writer import write_records
@@ -72,11 +72,6 @@ def real(data, tmp_path, monkeypatch):
     monkeypatch.setenv("MASKINV_DATA", str(data))
     monkeypatch.setitem(study.PROFILES, "real", lambda: small(made()))
     return study.get_profile("real")
-
-
-def choices_of(folder, monkeypatch):
-    monkeypatch.setenv("MASKINV_DATA", str(folder))
-    return ladders.choices_file(ladders.PROFILES["real"]().faces)
 
 
 def run_of(stage, seed=0):
@@ -158,6 +153,33 @@ def test_trials_choose_on_validation_people_alone(real, monkeypatch, tmp_path):
     assert not (study.runs() / "real" / "openings.csv").exists()
     with pytest.raises(FileNotFoundError):
         choices.write(real)
+
+
+def test_a_new_method_is_tried_alone_and_added_to_the_choices(real, monkeypatch, tmp_path, capsys):
+    path = tmp_path / "real.csv"
+    monkeypatch.setattr(choices.ladders, "choices_file", lambda of: path)
+    eer = dict.fromkeys(choices.CONDITIONS, 0.1)
+
+    def finish():
+        for number, run in enumerate(study.trials(study.get_profile("real"))):
+            found = {"stage": run.stage.name, "learning_rate": run.overrides.get("learning_rate"), "faces": 8}
+            files.write_json(
+                run.folder / "validation.json", {**found, "eer": {**eer, "masked-masked": 1 - number / 99}}
+            )
+        choices.write(study.get_profile("real"))
+
+    finish()
+    whole = path.read_text()
+    assert whole.count("yes") == len(STAGES) - 1 and whole.count("teacher") == 1
+    assert (
+        running.run_choose(study.get_profile("real")) == 0 and "Everything was chosen before" in capsys.readouterr().out
+    )
+    kept = [line for line in whole.splitlines(keepends=True) if not line.startswith("kd-only")]
+    path.write_text("".join(kept))
+    assert {run.stage.name for run in study.trials(study.get_profile("real"))} == {"teacher", "kd-only"}
+    finish()
+    lines = path.read_text().splitlines(keepends=True)
+    assert lines[: len(kept)] == kept and [line.split(",")[0] for line in lines[len(kept) :]] == ["kd-only"] * 3
 
 
 def test_the_best_trial_of_a_stage_is_chosen_and_read_back(monkeypatch, tmp_path):
@@ -360,7 +382,7 @@ def test_the_workflow_plans_a_job_per_benchmark_and_the_trials(data, tmp_path, m
     evaluations = {f"evaluate_{stage}_seed_0_{name}" for stage in stages for name in ("pairs", "others")}
     trainings = {f"train_{stage}_seed_0" for stage in stages}
     assert names == {"all", "faces", "compare_pairs", "compare_others"} | trainings | evaluations
-    found = run_module(*command, "--forcerun", "choices", "--", str(choices_of(both, monkeypatch)), **settings)
+    found = run_module(*command, "--", "trials", **settings)
     assert found.stdout.count("rule trial_") == len(STAGES) * 3 - 2, found.stderr
 
 
