@@ -213,7 +213,8 @@ def _renew_readme(readme: Path, target: Path) -> None:
 def _took(folder: Path, found: list[Run]) -> dict:
     """Return the seconds of one core that a seed of the rungs took, of seeds whose jobs are all noted in ``folder``.
 
-    Training and evaluation together, the mean over those seeds; empty if there is none, or if jobs had several cores.
+    Training and evaluation together, the mean over those seeds; where none is noted, what was published before, which
+    may be nothing: where jobs have several cores.
     """
     path = folder / "events.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
@@ -224,7 +225,10 @@ def _took(folder: Path, found: list[Run]) -> dict:
         jobs_of = [f"{verb} {run.name}, seed {run.seed}" for verb in ("train", "evaluate")]
         by_seed.setdefault(run.seed, []).extend(seconds.get(job) for job in jobs_of)
     whole = [sum(times) for times in by_seed.values() if None not in times]
-    return {"seconds": round(sum(whole) / len(whole)), "seeds": len(whole)} if whole else {}
+    if whole:
+        return {"seconds": round(sum(whole) / len(whole)), "seeds": len(whole)}
+    before = results(found[0].profile) / "profile.json"
+    return files.read_json(before).get("took", {}) if before.exists() else {}
 
 
 def _duration(took: dict) -> str:

@@ -395,6 +395,9 @@ def test_a_duration_is_that_of_the_seeds_whose_jobs_are_all_known(finished, prof
     assert publishing._took(finished, runs) == {"seconds": each, "seeds": 1}
     (finished / "events.jsonl").unlink()
     assert publishing._took(finished, runs) == {} and publishing._duration({}) == ""
+    before = {"seconds": 9, "seeds": 3}
+    files.write_json(publishing.results(profile) / "profile.json", {"took": before})
+    assert publishing._took(finished, runs) == before  # only the comparison ran again: the seeds took what they took
 
 
 def test_published_pictures_are_smaller_and_look_the_same():
