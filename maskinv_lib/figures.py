@@ -223,12 +223,14 @@ def ladder(
     panels: Mapping[str, Mapping[str, Metric]],
     *,
     seeds: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
-    label: str = "EER",
+    label: str = "EER in %",
+    one_scale: bool = False,
 ) -> Figure:
     """Draw one rate per rung with its interval, a panel per condition; rungs in the order given, the first on top.
 
-    panels: title -> stage -> the mean over seeds, a fraction. seeds: title -> stage -> each seed's value, as dots.
-    More than MANY rungs stand closer, with smaller marks, and every second row is shaded.
+    panels: title -> stage -> the mean over seeds, a fraction, or a difference of two, beside a line at zero. seeds:
+    title -> stage -> each seed's value, as dots. one_scale: whether places in two panels can be compared. More than
+    MANY rungs stand closer, with smaller marks, and every second row is shaded.
     """
     stages = list(dict.fromkeys(stage for values in panels.values() for stage in values))
     many = len(stages) > MANY
@@ -239,9 +241,13 @@ def ladder(
                 _draw_rung(panel, row, stage, values[stage], (seeds or {}).get(title, {}).get(stage, ()), many)
             if many and row % 2:
                 panel.axhspan(row - 0.5, row + 0.5, color="0.95", zorder=0)
-        panel.set(title=title.replace(", ", "\n"), xlabel=f"{label} in %", ylim=(len(stages) - 0.4, -0.6))
-        panel.set_xlim(left=min(0.0, panel.get_xlim()[0]))
+        panel.set(title=title.replace(", ", "\n"), xlabel=label, ylim=(len(stages) - 0.4, -0.6))
+        panel.set_xlim(left=min(0.0, panel.get_xlim()[0]), right=max(0.0, panel.get_xlim()[1]))
+        panel.axvline(0, color="0.4", linewidth=1, zorder=1)
         panel.set_yticks(range(len(stages)), stages, fontsize=8 if many else None)
+    if one_scale:
+        left, right = zip(*(panel.get_xlim() for panel in axes), strict=True)
+        plt.setp(axes, xlim=(min(left), max(right)))
     dots = "; small dots: seeds" if seeds else ""
     figure.supxlabel(f"mean over seeds with its unadjusted 95 % interval{dots}", fontsize=8.5, color="0.3")
     return figure
@@ -271,7 +277,7 @@ Lines = Mapping[str, Sequence[tuple[float, Metric, Sequence[float]]]]
 
 
 @_styled
-def sweep(panels: Mapping[str, Lines], *, x_label: str, log_x: bool = False, label: str = "EER") -> Figure:
+def sweep(panels: Mapping[str, Lines], *, x_label: str, log_x: bool = False, label: str = "EER in %") -> Figure:
     """Draw a rate against a setting, a panel per condition: a line with its interval as a band, and seeds as dots.
 
     panels: title -> line -> points, rates as fractions. log_x: a logarithmic axis, on which 0 has a tick of its own
@@ -286,8 +292,10 @@ def sweep(panels: Mapping[str, Lines], *, x_label: str, log_x: bool = False, lab
         panel.set(title=title, xlabel=x_label)
         if log_x:
             _log_with_zero(panel, settings)
-    axes[0].set_ylabel(f"{label} in %")
-    _legend(figure, *axes, note="line: mean over seeds; band: its unadjusted 95 % interval; dots: seeds")
+    axes[0].set_ylabel(label)
+    _legend(
+        figure, *axes, note="line: mean over seeds; band: its unadjusted 95 % interval; dots: seeds; hollow: one seed"
+    )
     return figure
 
 
@@ -298,9 +306,12 @@ def _draw_line(axes: Axes, name: str, style: Style, points: Sequence[tuple]) -> 
     for place in np.compress(np.isnan(mean), x):
         _unmeasurable(axes, place, 0.2)
     axes.fill_between(x, low, high, color=style.color, alpha=0.15, linewidth=0)
-    look = {"color": style.color, "linestyle": style.line, "marker": style.marker, "markeredgecolor": "white"}
-    axes.plot(x, mean, label=name, linewidth=1.7, markersize=_size(style, 7), **look)
-    dots = [(x, 100 * value) for x, _, seeds in points for value in seeds]
+    look = {"linewidth": 1.7, "marker": style.marker, "markersize": _size(style, 7), "markeredgecolor": "white"}
+    axes.plot(x, mean, label=name, color=style.color, linestyle=style.line, **look)
+    single = [(x, rate) for (x, _, seeds), rate in zip(points, mean, strict=True) if len(seeds) == 1]
+    look = {"markersize": _size(style, 7), "markerfacecolor": "white", "markeredgecolor": style.color}
+    axes.plot(*np.reshape(single, (-1, 2)).T, style.marker, **look)
+    dots = [(x, 100 * value) for x, _, seeds in points for value in seeds if len(seeds) > 1]
     axes.plot(*np.reshape(dots, (-1, 2)).T, ".", color=style.color, markersize=4, alpha=0.6)
 
 

@@ -80,10 +80,11 @@ def draw_masks(
 
 
 def recolour(masked: Tensor, faces: Tensor, keys: Tensor) -> Tensor:
-    """Return ``masked`` with every mask in another colour, decided by its key; skin keeps its pixels.
+    """Return ``masked`` with every mask, and the shadow that it casts, in another colour, decided by its key.
 
     masked, faces: uint8 [B, 3, 112, 112], with and without the mask. The mask's channels trade places and each is
-    shifted by up to 80 grey levels: colours and patterns that no palette holds. Whole numbers only, as elsewhere here.
+    shifted by up to 80 grey levels: colours and patterns that no palette holds. Pixels that the mask left as they were
+    stay so. Whole numbers only, as elsewhere here.
     """
     draws = uniform(key(keys, "recolour", device=keys.device), 4)  # [B, 4]
     orders = torch.tensor([(0, 1, 2), (1, 2, 0), (2, 0, 1), (0, 2, 1), (1, 0, 2), (2, 1, 0)], device=masked.device)

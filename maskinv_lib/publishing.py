@@ -235,7 +235,7 @@ def _duration(took: dict) -> str:
     if not took:
         return ""
     minutes = took["seconds"] / 60
-    return f"One seed took {minutes:.0f} minutes of one core (mean of {took['seeds']}); set-up comes on top.\n"
+    return f"One seed took {minutes:.0f} minutes of one core (mean of {took['seeds']} seeds); set-up comes on top.\n"
 
 
 def clean(notebook: Path) -> str:
@@ -329,17 +329,21 @@ def index() -> str:
 
 
 def _verdict_lines(path: Path) -> str:
-    from maskinv_lib.verdicts import CLAIMS
+    from maskinv_lib.verdicts import CLAIMS, in_words
 
     with path.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["claim"]]
-    lines = ["| claim | contrast | verdict | difference in points, with its 95 % interval |", "|---|---|---|---|"]
+    either = ", ".join(str(claim.number) for claim in CLAIMS if claim.any_contrast)
+    lines = [
+        f"Differences in EER, where no other rate is named. A claim's first line decides; of claim {either} any does.\n"
+    ]
+    lines += ["| claim | contrast | verdict | difference in points, with its 95 % interval |", "|---|---|---|---|"]
     sentences = {str(claim.number): f"{claim.number}. {claim.sentence}" for claim in CLAIMS}
     contrasts = dict.fromkeys((row["claim"], row["stage"], row["against"], row["verdict"]) for row in rows)
     for claim, stage, against, verdict in contrasts:
         found = [row for row in rows if (row["claim"], row["stage"], row["against"]) == (claim, stage, against)]
-        numbers = "; ".join(_points(row) for row in found if row["difference"])
-        lines.append(f"| {sentences.pop(claim, '')} | {stage} − {against} | {verdict} | {numbers} |")
+        numbers = "; ".join(_points(row) for row in found if verdict != "not run")
+        lines.append(f"| {sentences.pop(claim, '')} | {in_words(stage, against)} | {verdict} | {numbers} |")
     return "\n".join(lines) + "\n"
 
 
@@ -360,7 +364,9 @@ def _ranking_lines(path: Path) -> str:
     conditions = list(dict.fromkeys(row["condition"] for row in rows))
     masked = {row["stage"]: float(row["value"]) for row in rows if row["value"] and row["condition"] == conditions[-1]}
     cells = dict(sorted(cells.items(), key=lambda item: masked.get(item[0], 1.0)))
-    lines = [f"EER in %, in brackets the place and how it stands to {against} (Holm over all systems of a column):\n"]
+    seeds = min((int(row["seeds"]) for row in rows), default=0)
+    told = f"EER in %, mean of {seeds} seeds, in brackets the place and how it stands to {against} (Holm over a column;"
+    lines = [f"{told} intervals are in `ranking.csv`):\n"]
     lines += [f"| system | {' | '.join(conditions)} |", "|---" * (len(conditions) + 1) + "|"]
     lines += [f"| {name} | {' | '.join(found.get(one, '') for one in conditions)} |" for name, found in cells.items()]
     return "\n".join(lines) + "\n"
@@ -371,8 +377,11 @@ FEW_SYSTEMS = 8
 
 
 def _points(row: dict[str, str]) -> str:
+    place = row["condition"] if row["metric"] == "eer" else f"{row['metric'].upper()}, {row['condition']}"
+    if not row["difference"]:
+        return f"{place} not measurable"
     value, low, high = (100 * float(row[name]) for name in ("difference", "low", "high"))
-    return f"{row['condition']} {value:.2f} [{low:.2f}, {high:.2f}]"
+    return f"{place} {value:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _links(folder: Path) -> str:

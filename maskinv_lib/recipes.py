@@ -272,6 +272,12 @@ def check(plan: Plan) -> Plan:
     checks.choose("flips", plan.flips, FLIPS)
     checks.choose("batch_norm", plan.batch_norm, BATCH_NORMS)
     checks.only_known("view", plan.views, VIEWS)
+    names = [term.objective for term in plan.objectives]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(
+                f"{name} stands {names.count(name)} times among the objectives, and each loss has one name."
+            )
     if plan.steps < 1:
         raise ValueError(f"budget {plan.schedule.budget} is less than one step of {plan.faces_per_step} faces.")
     return plan

@@ -35,6 +35,10 @@ BESIDE_IT = {"guidance": ("maskinv-lg", "maskinv-lambda3000"), "own": ("maskinv-
 """Question -> rungs that are shown beside its systems."""
 
 
+BUILDS_ON_THEM = ("own",)
+"""Questions whose systems add something to the rungs beside them, so that the difference to these counts too."""
+
+
 def anchor_of(profile: Profile, question: str) -> str:
     """Return the rung that a question's systems are compared with; on real people clean margins vary the control."""
     if question == "margins" and "finetune-clean" in profile.stages:
@@ -53,15 +57,40 @@ def section(gathered: Gathered, profile: Profile, question: str) -> list[Markdow
     anchor = anchor_of(profile, question)
     beside = [profile.stands_for.get(name, name) for name in BESIDE_IT.get(question, ())]
     shown = {name: gathered[name] for name in dict.fromkeys([anchor, *beside, *names]) if name in gathered}
-    cases = comparison.conditions(gathered)
-    means, dots = comparison.rungs(shown, cases, "eer")
-    ranked = {tables.title(*case): _standings(shown, case, anchor) for case in cases}
-    caption = f"EER minus that of {anchor}, in points, with unadjusted intervals; words adjusted by Holm's method"
-    return [
-        tables.stages({name: gathered[name] for name in names}),
-        figures.ladder(means, seeds=dots, label="EER"),
-        tables.against(ranked, names=[name for name in shown if name != anchor], caption=caption),
-    ]
+    means, dots = comparison.rungs(shown, comparison.conditions(gathered), "eer")
+    apart = [_against(shown, anchor)]
+    if question in BUILDS_ON_THEM:
+        apart += [_against({name: gathered[name] for name in (one, *names)}, one) for one in beside if one in gathered]
+    return [tables.stages({name: gathered[name] for name in names}), figures.ladder(means, seeds=dots), *apart]
+
+
+def _against(shown: Gathered, anchor: str) -> Styler:
+    ranked = {tables.title(*case): _standings(shown, case, anchor) for case in comparison.conditions(shown)}
+    caption = f"EER minus that of {anchor}, in points, with unadjusted intervals; words by Holm over this table alone"
+    return tables.against(ranked, names=[name for name in shown if name != anchor], caption=caption)
+
+
+def paired(gathered: Gathered, profile: Profile) -> Figure | Markdown:
+    """Draw how far the rungs that saw masks lie from the one that saw nothing else, over the same seeds and people."""
+    anchor = profile.stands_for.get(REFERENCE, REFERENCE)
+    rungs = comparison.rungs_of(gathered, profile)
+    masked = {name: found for name, found in rungs.items() if found[0].run.plan.mask_probability}
+    if set(masked) <= {anchor}:
+        return Markdown(f"Beside {anchor} no rung saw masks.")
+    evaluations, panels, dots = _evaluations(masked), {}, {}
+    for case in comparison.conditions(masked):
+        place = tables.title(*case)
+        for one in _standings(masked, case, anchor):
+            gap = one.to_reference
+            if one.stage != anchor and gap.difference is not None:
+                numbers = {"value": gap.difference, "low": gap.low, "high": gap.high, "genuine": 0, "impostor": 0}
+                panels.setdefault(place, {})[one.stage] = Metric(name="eer", **numbers)
+                _, ours, theirs = rankings.pairs(evaluations, one.stage, anchor, case)
+                both = zip(ours, theirs, strict=True)
+                found = [a.metrics["eer"].value - b.metrics["eer"].value for a, b in both]
+                dots.setdefault(place, {})[one.stage] = found
+    panels = {place: {name: some[name] for name in masked if name in some} for place, some in panels.items()}
+    return figures.ladder(panels, seeds=dots, label=f"EER minus that of\n{anchor}, points")
 
 
 def _asked(gathered: Gathered, profile: Profile, question: str) -> list[str]:
@@ -79,9 +108,14 @@ def _standings(gathered: Gathered, case: Case, reference: str) -> list[Standing]
 
 
 def ranked(gathered: Gathered, profile: Profile) -> list[Standing]:
-    """Return the standing of every system under each condition that the claims speak of, condition by condition."""
+    """Return the standing of every system under each condition that the claims speak of, condition by condition.
+
+    On the seeds that all systems have: else a system with fewer could lead by the luck of the others' further seeds.
+    """
     reference = profile.stands_for.get(REFERENCE, REFERENCE)
-    return [one for case in comparison.conditions(gathered) for one in _standings(gathered, case, reference)]
+    common = set.intersection(*({one.run.seed for one in found} for found in gathered.values()))
+    same = {name: [one for one in found if one.run.seed in common] for name, found in gathered.items()}
+    return [one for case in comparison.conditions(same) for one in _standings(same, case, reference)]
 
 
 def rankings_shown(gathered: Gathered, standings: Iterable[Standing]) -> list[Styler]:

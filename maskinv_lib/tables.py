@@ -16,7 +16,7 @@ from maskinv_lib.rankings import Gap, Standing
 from maskinv_lib.recipes import Plan, Profile
 from maskinv_lib.records import Evaluated
 from maskinv_lib.study import Run
-from maskinv_lib.verdicts import CLAIMS, Claim, Difference, claim_verdicts
+from maskinv_lib.verdicts import CLAIMS, Claim, Difference, claim_verdicts, in_words
 
 
 def table(frame: pd.DataFrame, caption: str = "") -> Styler:
@@ -191,7 +191,10 @@ def thresholds(evaluated: Evaluated, names: Sequence[str] = ("eer", "fmr100", "f
 def contrasts(
     differences: Sequence[Difference], *, claims: Sequence[Claim] = CLAIMS, caption: str = "Verdicts"
 ) -> Styler:
-    """Return a row per contrast and condition that decides a claim: difference in points, interval, p, verdict."""
+    """Return a row per contrast and condition that decides a claim: difference in points and interval.
+
+    p and verdict are the contrast's and stand in its first row.
+    """
     sentences = {claim.number: claim.sentence for claim in claims}
     columns = [
         "claim",
@@ -204,16 +207,18 @@ def contrasts(
         "verdict",
         "note",
     ]
-    cells, last = [], None
+    cells, last = [], (None, "")
     for row in (row for row in differences if row.claim is not None):
-        claim = f"{row.claim}. {sentences[row.claim]}" if row.claim != last else ""
-        contrast = f"{row.stage} − {row.against}"
+        claim = f"{row.claim}. {sentences[row.claim]}" if row.claim != last[0] else ""
+        contrast = in_words(row.stage, row.against)
+        again = (row.claim, contrast) == last
         case = row.condition if row.mask_kinds == "none" else f"{row.condition}, {row.mask_kinds} masks"
         number = "" if row.difference is None else _numbers(row.difference, row.low, row.high, 100, 2)
         p = "" if row.p_holm is None else "< 0.001" if row.p_holm < 0.001 else f"{row.p_holm:.3f}"
         metric = HEADINGS[row.metric].removesuffix(" %")
-        cells.append([claim, contrast, case, metric, number, p, row.seeds, row.verdict, row.note])
-        last = row.claim
+        whole = ["", row.seeds, ""] if again else [p, row.seeds, row.verdict]
+        cells.append([claim, "" if again else contrast, case, metric, number, *whole, row.note])
+        last = (row.claim, contrast)
     return table(pd.DataFrame(cells, columns=columns), caption).hide(axis="index")
 
 
@@ -278,7 +283,8 @@ def cells(rows: Mapping[str, Mapping[str, Metric]], caption: str = "") -> Styler
 def power(rows: Sequence[Prospect], caption: str = "") -> Styler:
     """Return a row per contrast and condition: what its seeds can show, and the seeds that other sizes need.
 
-    Where no number of seeds suffices a cell reads ``more people``, with how many times as many beside all those seeds.
+    Where ``MOST`` seeds do not suffice, a cell names the people that would do together with these seeds: ``200, people
+    × 1.5``, or says that no number of people would: ``over 200``.
     """
     sizes = [f"seeds for {100 * need.size:g} point{'s' * (need.size > 0.01)}" for need in rows[0].needs] if rows else []
     columns = ["contrast", "condition", "difference in points", "seeds", "shown from, points", *sizes]
@@ -294,5 +300,5 @@ def _need(need: Need) -> str:
     if need.seeds is not None:
         return str(need.seeds)
     if math.isinf(need.people):
-        return f"more than {MOST}"
-    return f"more people (× {need.people:.1f})" if need.people < 1000 else "more people (× over 1,000)"
+        return f"over {MOST}"
+    return f"{MOST}, people × {need.people:.1f}" if need.people < 1000 else f"{MOST}, people × over 1,000"

@@ -137,8 +137,9 @@ class Difference:
     """One row of ``differences.csv``, column by column; ``p`` and ``note`` are for the notebooks.
 
     difference, low, high: fractions, unadjusted 95 % interval, None where not run or not measurable. p: two-sided,
-    against the claim's margin. p_holm: of the row's contrast (the largest p of its conditions), Holm-adjusted over
-    all contrasts of the verdict table. verdict: of the row's contrast. seeds: how many pairs of trained networks.
+    against the claim's margin. p_holm: of the row's contrast, Holm-adjusted over all contrasts of the verdict table:
+    the largest p of its conditions; of a contradicted one, for which a single condition is enough, the smallest times
+    their number. verdict: of the row's contrast. seeds: how many pairs of trained networks.
     """
 
     profile: str
@@ -251,8 +252,18 @@ def claim_differences(
         ]
         lines += _judged(claim, rows, level)
     tested = [index for index, rows in enumerate(lines) if all(row.p is not None for row in rows)]
-    adjusted = dict(zip(tested, holm([max(row.p for row in lines[index]) for index in tested]), strict=True))
+    adjusted = dict(zip(tested, holm([_p_of_contrast(lines[index]) for index in tested]), strict=True))
     return [replace(row, p_holm=adjusted.get(index)) for index, rows in enumerate(lines) for row in rows]
+
+
+def _p_of_contrast(rows: Sequence[Difference]) -> float:
+    found = [row.p for row in rows]
+    return min(1.0, len(found) * min(found)) if rows[0].verdict == CONTRADICTED else max(found)
+
+
+def in_words(stage: str, against: str) -> str:
+    """Return a contrast as tables name it; a stage against itself is compared with its own unmasked pairs."""
+    return f"{stage} − {'itself unmasked' if stage == against else against}"
 
 
 def _cases(evaluations: Evaluations) -> Iterator[Case]:

@@ -64,7 +64,10 @@ class Views:
         return epoch, torch.cat([index, self._groups(step).to(self.device)]) if self.people else index
 
     def _groups(self, step: int) -> Tensor:
-        """Return int64 [B / 2]: faces of different people, ``GROUP`` of each, or all of one's own again and again."""
+        """Return int64 [B / 2]: faces of different people, ``GROUP`` of each.
+
+        A person with fewer has copies of them in the group, which make easy pairs: use sets with ``GROUP`` a person.
+        """
         count = (self.plan.schedule.batch - self.drawn) // GROUP
         chosen = permutation(key(self.seed, "people", step), len(self.people))[:count].tolist()
         chosen = [chosen[place % len(chosen)] for place in range(count)]
@@ -82,7 +85,7 @@ class Views:
         """
         epoch, index = self.indices(step)
         keys = key(self.seed, "sample", epoch, index, device=self.device)
-        if self.drawn < len(index):  # a face may stand in the batch twice, and gets two masks
+        if self.drawn < len(index):  # a face may stand in both halves, and gets two masks
             keys = torch.cat([keys[: self.drawn], key(keys[self.drawn :], "grouped", step, device=self.device)])
         flip, draw = uniform(keys, 2).unbind(-1)
         flipped, masked = flip < 0.5, draw < self.plan.mask_probability

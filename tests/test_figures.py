@@ -122,6 +122,16 @@ def test_ladder_keeps_its_order_and_draws_per_cent_intervals_and_seeds():
     assert "small dots: seeds" in texts(figure)
 
 
+def test_panels_of_one_scale_can_be_compared_and_differences_stand_beside_zero():
+    panels = {"a": {STAGES[0]: metric(0.02, 0.01, 0.03)}, "b": {STAGES[0]: metric(0.2, 0.1, 0.3)}}
+    same = [axes.get_xlim() for axes in figures.ladder(panels, one_scale=True).axes]
+    assert same[0] == same[1] and same[0][0] == 0 and same[0][1] > 30
+    own = [axes.get_xlim()[1] for axes in figures.ladder(panels).axes]
+    assert own[0] < 5 < own[1]
+    below = figures.ladder({"a": {STAGES[0]: metric(-0.02, -0.03, -0.01)}}, label="points").axes[0]
+    assert below.get_xlim()[0] < -3 and below.get_xlim()[1] == 0 and below.get_xlabel() == "points"
+
+
 def test_training_curves_split_one_stages_loss_into_its_terms():
     record = {
         "step": 1,
@@ -252,6 +262,10 @@ def test_a_sweep_draws_lines_bands_and_seeds_in_per_cent():
     named = {text.get_text() for text in figure.legends[0].get_texts()}
     assert named == {"seen masks", "maskinv-hg", "alone"}  # of all panels, once
     assert "EER in %" in texts(figure) and "unadjusted 95 % interval" in texts(figure) and "lambda" in texts(figure)
+    lone = [(100, metric(0.05, 0.04, 0.06), [0.05]), (300, metric(0.04, 0.03, 0.05), [0.04, 0.04])]
+    hollow = [line for line in figures.sweep({"a": {"b": lone}}, x_label="x").axes[0].get_lines()
+              if line.get_markerfacecolor() == "white"]  # fmt: skip
+    assert [list(line.get_xdata()) for line in hollow] == [[100]]  # one seed alone
     assert saved(figure) > 5000
 
 

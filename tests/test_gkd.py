@@ -90,6 +90,7 @@ def plain_losses(student, teacher, labels, size, temperature):
 @pytest.mark.parametrize(
     "settings",
     [
+        {"scale": 64.0},
         {"scale": 16.0},
         {"scale": 8.0, "step": 5, "beta": 8.0},
         {"scale": 4.0, "mass": 0.6, "temperature": 1.0, "margin": 0.1},
@@ -99,11 +100,13 @@ def plain_losses(student, teacher, labels, size, temperature):
 def test_all_losses_equal_plain_python(settings):
     made, inputs = objective(**settings), example()
     labels = inputs.labels
-    student = plain_logits(inputs.embeddings["masked"], made.centres, labels, made.scale, made.margin)
-    teacher = plain_logits(inputs.teacher, made.teacher_centres, labels, made.scale, made.margin)
+    own = plain_logits(inputs.embeddings["masked"], made.centres, labels, made.scale, made.margin)
+    student = plain_logits(inputs.embeddings["masked"], made.centres, labels, 64, made.margin)
+    teacher = plain_logits(inputs.teacher, made.teacher_centres, labels, 64, made.margin)
     size = plain_group_size(student, made.mass, settings.get("step", 1))
     binary, primary = plain_losses(student, teacher, labels, size, made.temperature)
-    entropy = sum(-math.log(softmax(row)[label]) for row, label in zip(student, labels.tolist(), strict=True)) / 6
+    entropy = sum(-math.log(softmax(row)[label]) for row, label in zip(own, labels.tolist(), strict=True)) / 6
+    binary, primary = (made.scale / 64 * loss for loss in (binary, primary))
     losses = made(inputs)
     assert losses["margin"].item() == pytest.approx(entropy, rel=1e-5)
     assert losses["gkd_binary"].item() == pytest.approx(binary, rel=1e-4, abs=1e-6)

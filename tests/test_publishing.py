@@ -335,10 +335,14 @@ def test_the_index_says_what_was_found_and_links_only_what_exists(finished, prof
     assert all((study.results() / link).is_file() for link in links)
     assert "## tiny" in text and profile.idea in text
     assert re.search(r"elasticface-arc +2\.10 +10\.10 +20\.30", text)
-    first = "| 1. Masks hurt a network trained without them. | elasticface-arc − elasticface-arc | supported |"
+    first = "| 1. Masks hurt a network trained without them. | elasticface-arc − itself unmasked | supported |"
     assert f"{first} masked-unmasked 10.00 [5.00, 15.00] |" in text
     assert "elasticface-arc-aug − elasticface-arc | not run |  |" in text and "20.00" not in text
-    assert text.count("not run") == len(re.findall(r"^\| \d\.", text, re.MULTILINE)) - 1
+    assert text.count("| not run |") == len(re.findall(r"^\| \d\.", text, re.MULTILINE)) - 1
+    assert "of claim 3 any does" in text
+    row = {"condition": "unmasked-unmasked", "metric": "fmr100", "difference": "0.1423", "low": "0.1", "high": "0.2"}
+    assert publishing._points(row) == "FMR100, unmasked-unmasked 14.23 [10.00, 20.00]"
+    assert publishing._points({**row, "difference": ""}) == "FMR100, unmasked-unmasked not measurable"
 
 
 def test_the_index_of_nothing_is_a_heading(profile):
@@ -364,20 +368,20 @@ def test_the_readme_shows_what_the_published_laptop_study_said(tmp_path):
         publishing._renew_readme(readme, target)
     text = readme.read_text()
     assert text.startswith("before\n") and text.endswith(f"{publishing.SAID[1]}\nafter\n") and "old" not in text
-    assert "2.10" in text and "One seed took 15 minutes of one core (mean of 5)" in text
+    assert "2.10" in text and "One seed took 15 minutes of one core (mean of 5 seeds)" in text
     readme.write_text("no marks")
     publishing._renew_readme(readme, target)
     assert readme.read_text() == "no marks"
 
 
 def test_the_index_ranks_many_systems_and_leaves_few_to_their_verdicts(tmp_path):
-    head = "stage,condition,against,rank,value,word\n"
-    rows = [f"method-{n},{c},aug,{n + 1},0.{10 + (n if c == 'b' else 9 - n)},better" for n in range(9) for c in "ab"]
-    rows += ["best,b,method-0,1,0.05,better", "told,a,aug,,0.01,", "told,b,aug,,0.01,"]
+    head = "stage,condition,against,rank,value,word,seeds\n"
+    rows = [f"method-{n},{c},aug,{n + 1},0.{10 + (n if c == 'b' else 9 - n)},better,3" for n in range(9) for c in "ab"]
+    rows += ["best,b,method-0,1,0.05,better,3", "told,a,aug,,0.01,,3", "told,b,aug,,0.01,,3"]
     path, few = tmp_path / "ranking.csv", tmp_path / "few.csv"
     put(path, head + "\n".join(rows) + "\n")
     lines = publishing._ranking_lines(path).splitlines()
-    assert "stands to aug" in lines[0] and lines[2] == "| system | a | b |"
+    assert "mean of 3 seeds" in lines[0] and "stands to aug" in lines[0] and lines[2] == "| system | a | b |"
     assert [line.split(" | ")[0].strip("| ") for line in lines[4:7]] == ["told", "method-0", "method-1"]
     assert "| told | 1.00 (oracle) | 1.00 (oracle) |" in lines and "| method-0 | 19.00 (1., better) |" in lines[5]
     put(few, head + "\n".join(rows[:8]) + "\n")

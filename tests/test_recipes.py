@@ -48,6 +48,12 @@ def test_overrides_that_do_not_fit_are_refused(base, text, message):
         recipes.override(base, recipes.parse_overrides(text))
 
 
+def test_an_objective_that_stands_twice_is_refused(base):
+    twice = dataclasses.replace(base, objectives=(*base.objectives, base.objectives[-1]))
+    with pytest.raises(ValueError, match=r"template_kd\.TemplateKD stands 2 times among the objectives"):
+        recipes.check(twice)
+
+
 @pytest.mark.parametrize("text", ["lambda", "=3", "lambda=", "lambda=1, lambda=2", 300, None])
 def test_texts_that_are_no_overrides_are_refused(text):
     with pytest.raises(ValueError, match="overrides"):

@@ -8,10 +8,13 @@ from IPython.display import Markdown
 from matplotlib.figure import Figure
 
 from maskinv_lib import comparison, pipeline, rankings, sections, study, systems
+from maskinv_lib.metrics import Metric
 from maskinv_lib.recipes import Point, Sweep
 from tests import tiny
 
 QUESTIONS = tuple(sections.VARIED)
+AUG = sections.REFERENCE
+LUCKY = Metric(name="eer", value=0.0, low=0.0, high=0.0, genuine=9, impostor=9)
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +44,7 @@ def test_a_section_shows_its_systems_against_what_they_vary(question, measured, 
     assert names and all(f">{name}<" in text_of(shown) for name in names)
     assert sum(isinstance(one, Figure) for one in shown) == 1
     assert f"minus that of {sections.anchor_of(profile, question)}" in text_of(shown)
+    assert ("minus that of maskinv-lambda3000" in text_of(shown)) == (question == "own")
 
 
 def test_a_section_whose_systems_did_not_run_says_how_to_run_them(measured, ladder):
@@ -71,6 +75,31 @@ def test_the_ranking_holds_every_system_under_every_condition_and_marks_oracles(
     frame = sections.ranking_frame(measured, tiny.profile(), standings)
     assert list(frame.columns) == list(rankings.COLUMNS) and set(frame["benchmark"]) == {"rendered-test"}
     assert set(frame["against"]) >= {"elasticface-arc-aug"}
+
+
+def test_all_places_of_the_ranking_rest_on_the_seeds_that_every_system_has(measured, ladder):
+    def better(one):
+        parts = {
+            case: dataclasses.replace(part, metrics={**part.metrics, "eer": LUCKY})
+            for case, part in one.evaluations.items()
+        }
+        return dataclasses.replace(one, run=dataclasses.replace(one.run, seed=2), evaluations=parts)
+
+    lucky = {**measured, "kd-only": [*measured["kd-only"], better(measured["kd-only"][0])]}
+    assert sections.ranked(lucky, tiny.profile()) == sections.ranked(measured, tiny.profile())
+    assert {one.seeds for one in sections.ranked(lucky, tiny.profile())} == {2}
+
+
+def test_rungs_that_saw_masks_are_drawn_against_masks_alone(measured, ladder):
+    figure = sections.paired(measured, tiny.profile())
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert names == ["kd-only", "maskinv-lg", "maskinv-lambda3000", "maskinv-hg"]
+    rates = [measured[name][0].evaluations["masked-masked", "unseen"].metrics["eer"].value for name in (names[0], AUG)]
+    drawn = [x for line in figure.axes[-1].get_lines() for x in line.get_xdata()]
+    assert any(x == pytest.approx(100 * (rates[0] - rates[1])) for x in drawn)
+    assert "elasticface-arc-aug, points" in figure.axes[0].get_xlabel()
+    few = {name: measured[name] for name in ("elasticface-arc", AUG)}
+    assert isinstance(sections.paired(few, tiny.profile()), Markdown)
 
 
 def test_power_needs_two_seeds(measured, ladder):

@@ -182,9 +182,9 @@ def test_the_plans_table_says_seeds_or_more_people():
         "difference in points": "-3.12",
         "seeds": 5,
         "shown from, points": "0.71",
-        "seeds for 0.5 point": "more people (× 2.3)",
+        "seeds for 0.5 point": "200, people × 2.3",
         "seeds for 1 point": "12",
         "seeds for the observed": "2",
     }
-    assert shown["seeds for the observed"].tolist()[1:] == ["more than 200", "more people (× over 1,000)"]
+    assert shown["seeds for the observed"].tolist()[1:] == ["over 200", "200, people × over 1,000"]
     assert len(tables.power([]).data) == 0

@@ -141,6 +141,17 @@ def test_p_holm_runs_over_all_contrasts_by_hand():
     assert lines[strongest][0].p_holm == pytest.approx(8 * largest[strongest])
 
 
+def test_p_of_a_contradicted_contrast_is_that_of_the_condition_which_contradicts_it():
+    level = ladder()[ARC]
+    rows = claim_differences(study(ladder(**{AUG: {MIXED: 0.08, MASKED: level[MASKED] + 0.1}})), **NAMES)
+    two = [row for row in rows if row.claim == 2]
+    assert {row.verdict for row in two} == {"contradicted"}
+    assert verdicts._p_of_contrast(two) == pytest.approx(2 * min(row.p for row in two))
+    assert verdicts._p_of_contrast([verdicts.replace(row, verdict="supported") for row in two]) == max(
+        row.p for row in two
+    )
+
+
 @pytest.mark.parametrize(
     ("clean", "word"), [(0.02, "supported"), (0.025, "supported"), (0.03, "undecided"), (0.06, "contradicted")]
 )

@@ -22,6 +22,9 @@ FIT_BATCH = 512
 FIT_RATE = 0.01
 """First learning rate of the fit; it falls linearly to 0. The centres are of length 1."""
 
+PUBLISHED_SCALE = 64.0
+"""The scale of the logits for which temperature and mass were published."""
+
 _NOTHING = -1e30  # a logarithm of zero that stays finite, so that 0 * (log 0 - log 0) is 0
 
 
@@ -71,9 +74,11 @@ def _divergence(student: Tensor, teacher: Tensor) -> Tensor:
 class GKD(CosFace):
     """CosFace and grouped distillation: losses "margin", "gkd_binary", "gkd_primary" (float32, already weighted).
 
-    L = CE + w (Binary + beta Primary). The logits of both networks are scale * cos with the CosFace margin already
-    taken from the right class. w = min(progress / warm_up, 1): the published min(epoch / 10, 1) of a schedule of 26
-    epochs, as a share of the stage; 0 at its start. P is chosen by the student (``group_size``, ``primary_group``).
+    L = CE + w (scale / 64) (Binary + beta Primary). CE is of logits scale * cos, P and the divergences of 64 * cos,
+    with the CosFace margin already taken from the right class. At the published scale of 64 that is the published
+    loss, and at another one P and the softened probabilities mean the same, and weigh as much against CE.
+    w = min(progress / warm_up, 1): the published min(epoch / 10, 1) of a schedule of 26 epochs, as a share of the
+    stage; 0 at its start. P is chosen by the student (``group_size``, ``primary_group``).
 
     beta = 4 is published for the group size that follows the batch. step: 100 is published, for training sets of tens
     of thousands of classes; 0 takes a hundredth of the classes, at least 1, so that few classes still make groups.
@@ -130,11 +135,13 @@ class GKD(CosFace):
         with torch.autocast(embeddings.device.type, enabled=False):
             student = self.logits(embeddings, self.centres, batch.labels)
             teacher = self.logits(teacher, self.teacher_centres, batch.labels)
+            margin = F.cross_entropy(student, batch.labels)
+            stretch = PUBLISHED_SCALE / self.scale
+            student, teacher = student * stretch, teacher * stretch
             group = primary_group(student, batch.labels, group_size(student, self.mass, self.step))
             binary, primary = grouped_divergences(student, teacher, group, self.temperature)
-            weight = min(batch.progress / self.warm_up, 1.0) if self.warm_up else 1.0
-            losses = {"gkd_binary": weight * binary, "gkd_primary": weight * self.beta * primary}
-            return {"margin": F.cross_entropy(student, batch.labels)} | losses
+            weight = (min(batch.progress / self.warm_up, 1.0) if self.warm_up else 1.0) / stretch
+            return {"margin": margin, "gkd_binary": weight * binary, "gkd_primary": weight * self.beta * primary}
 
     def logits(self, embeddings: Tensor, centres: Tensor, labels: Tensor) -> Tensor:
         """Return float32 [B, classes]: scale * cos, less scale * margin for the right class.

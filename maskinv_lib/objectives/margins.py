@@ -37,12 +37,13 @@ def add_angle(cosines: Tensor, margins: Tensor) -> Tensor:
 
 
 def elastic_margins(keys: Tensor, cosines: Tensor, *, mean: float, deviation: float, order: str = "drawn") -> Tensor:
-    """Return a margin per sample, m ~ N(mean, deviation), float32 [B, 1]: a function of ``keys`` and ``order`` alone.
+    """Return a margin per sample, m ~ N(mean, deviation), float32 [B, 1].
 
     keys: int64 [B]. cosines: float [B, 1], of each sample to its own centre; read without gradient, to rank the batch.
-    order: "drawn" leaves each sample its own draw. "sorted" is ElasticFace "+": the further from its centre, the larger
-    the margin; on a tie the earlier sample gets the smaller one. "released" is what the published code of "+" does:
-    it takes the ranking permutation for its inverse, so that margins and cosines have nothing to do with each other.
+    order: "drawn" leaves each sample its own draw, which its key decides. "sorted" is ElasticFace "+": the further from
+    its centre, the larger the margin; on a tie the earlier sample gets the smaller one. "released" is what the
+    published code of "+" does: it takes the ranking permutation for its inverse, so that margins and cosines have
+    nothing to do with each other.
     """
     draws = randomness.normal(randomness.key(keys, "elastic margin", device=keys.device), 1)
     margins = (mean + deviation * draws).float().to(cosines.device)
