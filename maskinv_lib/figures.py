@@ -18,7 +18,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from maskinv_lib import checks
 from maskinv_lib.benchmarks import Comparisons
 from maskinv_lib.faces import SIZE, Faces
 from maskinv_lib.metrics import NOT_MEASURABLE, ErrorCurve, Metric
@@ -26,7 +25,7 @@ from maskinv_lib.metrics import NOT_MEASURABLE, ErrorCurve, Metric
 DPI = 110
 
 MANY = 12
-"""Stages beyond which a figure draws smaller, or some of them in grey."""
+"""Stages beyond which a figure draws smaller."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,25 +121,12 @@ def _fnmr(curve: ErrorCurve, fmr: np.ndarray) -> np.ndarray:
     return np.interp(np.log(fmr), np.log(curve.fmr[inside][::-1]), curve.fnmr[inside][::-1])
 
 
-def _coloured(panels: Curves, highlight: Sequence[str]) -> list[str]:
-    """Return the stages drawn in their own style: those asked for; all; or of more than MANY, the rungs among them."""
-    names = list(dict.fromkeys(stage for stages in panels.values() for stage in stages))
-    checks.only_known("stage to highlight", highlight, names)
-    return list(highlight) or (names if len(names) <= MANY else [n for n in names if n in STYLES] or names[:MANY])
-
-
-def _draw_curves(axes: Axes, stages: Stages, coloured: Sequence[str], roc: bool, low: float) -> None:
-    grey = [stage for stage in stages if stage not in coloured]
-    for stage in sorted(stages, key=lambda stage: stage not in grey):  # grey ones first, below the others
-        curves = [stages[stage]] if isinstance(stages[stage], ErrorCurve) else list(stages[stage])
+def _draw_curves(axes: Axes, stages: Stages, low: float) -> None:
+    for stage, found in stages.items():
+        curves = [found] if isinstance(found, ErrorCurve) else list(found)
         style = style_of(stage)
         fmr = np.geomspace(max(low, 1 / curves[0].impostor), 1, 200)
         rates = np.array([_fnmr(curve, fmr) for curve in curves])  # [seeds, 200]
-        rates = 1 - rates if roc else rates
-        if stage in grey:
-            label = f"others: {len(grey)}" if stage == grey[0] else None
-            axes.plot(fmr, rates.mean(axis=0), color="0.75", linewidth=0.8, label=label)
-            continue
         look = {"color": style.color, "linestyle": style.line, "marker": style.marker}
         axes.plot(fmr, rates.mean(axis=0), label=stage, markevery=25, markersize=5, linewidth=1.7, **look)
         if len(curves) > 1 and len(stages) <= 2:
@@ -153,43 +139,31 @@ def _unmeasurable(axes: Axes, x: float, height: float) -> None:
     axes.text(x, height, NOT_MEASURABLE, transform=axes.get_xaxis_transform(), **look)
 
 
-def _error_panels(panels: Curves, roc: bool, log_fnmr: bool, highlight: Sequence[str]) -> Figure:
-    coloured = _coloured(panels, highlight)
+@_styled
+def det_curves(panels: Curves, *, log_fnmr: bool = True) -> Figure:
+    """Draw DET curves, FNMR against log FMR, a panel per condition.
+
+    Of several seeds the mean is drawn, and with one or two stages the seeds' range is shaded. Grey area: FMR *
+    impostors below 1, not measurable. log_fnmr: whether FNMR has a logarithmic axis too.
+    """
     figure, axes = _panels(len(panels), 3.6, sharey=True)
     for panel, (title, stages) in zip(axes, panels.items(), strict=True):
         first = next(iter(stages.values()))
         first = first if isinstance(first, ErrorCurve) else first[0]
         genuine, impostor, low = first.genuine, first.impostor, 0.2 / first.impostor
-        _draw_curves(panel, stages, coloured, roc, low)
+        _draw_curves(panel, stages, low)
         panel.axvspan(low, 1 / impostor, color="0.85", zorder=0)
         _unmeasurable(panel, math.sqrt(low / impostor), 0.5)
         counts = f"{genuine:,} genuine, {impostor:,} impostor"
         panel.set(xscale="log", xlim=(low, 1), xlabel=f"FMR in % (log)\n{counts}", title=title)
-        if not roc and log_fnmr:
+        if log_fnmr:
             panel.set(yscale="log", ylim=(0.5 / genuine, 1.2))
             panel.yaxis.set_minor_formatter(NullFormatter())
         panel.xaxis.set_major_formatter(FuncFormatter(_percent))
         panel.yaxis.set_major_formatter(FuncFormatter(_percent))
-    axes[0].set_ylabel("true match rate, 1 − FNMR, in %" if roc else f"FNMR in %{' (log)' if log_fnmr else ''}")
+    axes[0].set_ylabel(f"FNMR in %{' (log)' if log_fnmr else ''}")
     _legend(figure, axes[0])
     return figure
-
-
-@_styled
-def det_curves(panels: Curves, *, log_fnmr: bool = True, highlight: Sequence[str] = ()) -> Figure:
-    """Draw DET curves, FNMR against log FMR, a panel per condition.
-
-    Of several seeds the mean is drawn, and with one or two stages the seeds' range is shaded. Grey area: FMR *
-    impostors below 1, not measurable. Grey lines: the stages that are not in ``highlight``, where it names some; of
-    more than MANY, those that are no rungs.
-    """
-    return _error_panels(panels, roc=False, log_fnmr=log_fnmr, highlight=highlight)
-
-
-@_styled
-def roc_curves(panels: Curves, *, highlight: Sequence[str] = ()) -> Figure:
-    """Draw ROC curves, true match rate against log FMR; otherwise as ``det_curves``."""
-    return _error_panels(panels, roc=True, log_fnmr=False, highlight=highlight)
 
 
 @_styled
@@ -293,9 +267,8 @@ def sweep(panels: Mapping[str, Lines], *, x_label: str, log_x: bool = False, lab
         if log_x:
             _log_with_zero(panel, settings)
     axes[0].set_ylabel(label)
-    _legend(
-        figure, *axes, note="line: mean over seeds; band: its unadjusted 95 % interval; dots: seeds; hollow: one seed"
-    )
+    note = "line: mean over seeds; band: its unadjusted 95 % interval; dots: seeds; hollow: one seed"
+    _legend(figure, *axes, note=note)
     return figure
 
 

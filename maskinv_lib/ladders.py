@@ -77,7 +77,7 @@ def _gpu() -> Profile:
         schedule=Schedule(budget=1_536_000, batch=256, learning_rate=0.1),
         stages=tuple(stage.name for stage in LADDER),
         head={"margin": 0.5, "scale": 64.0},
-        seeds=3,
+        seeds=5,
         threads=4,
         gpus=1,
     )

@@ -93,6 +93,9 @@ CLAIMS = (
 )
 """The six claims, in order. ``fmr100`` is the FNMR at FMR 1 %; 0.01 is one point."""
 
+FIRM_SEEDS = 5
+"""Seeds that a verdict wants: with fewer it carries a note, because t and the spread of the seeds are uncertain."""
+
 CONTROL = "finetune-clean"
 """The stage that tells fine-tuning from masks, where students start from a published network."""
 
@@ -231,7 +234,8 @@ def _judged(claim: Claim, lines: Sequence[list[Difference]], level: float) -> li
             note = f"{ONE_NETWORK} each: of these networks {word}"
             judged.append([replace(row, verdict=UNDECIDED, note=note) for row in rows])
         else:
-            judged.append([replace(row, verdict=word) for row in rows])
+            note = f"fewer than {FIRM_SEEDS} seeds" if min(row.seeds for row in rows) < FIRM_SEEDS else ""
+            judged.append([replace(row, verdict=word, note=row.note or note) for row in rows])
     return judged
 
 

@@ -86,14 +86,6 @@ def test_det_shows_the_curves_own_values_and_the_mean_of_seeds():
     assert figure.axes[0].collections  # the seeds' range
 
 
-def test_roc_is_the_complement_of_det():
-    panels = {"one": {STAGES[0]: curve()}}
-    det, roc = figures.det_curves(panels, log_fnmr=False), figures.roc_curves(panels)
-    values = [lines_of(figure.axes[0], STAGES[0])[0].get_ydata() for figure in (det, roc)]
-    np.testing.assert_allclose(values[0], 1 - values[1])
-    assert "true match rate" in texts(roc)
-
-
 def test_score_distributions_name_each_threshold_and_its_condition():
     comparisons = population(20, stages=1, seeds=1, generator=np.random.default_rng(0))[0, 0]
     figure = figures.score_distributions(
@@ -220,26 +212,6 @@ def test_forty_five_rungs_stay_legible():
     few = figures.ladder({"one": {stage: metric() for stage in STAGES}})
     assert few.get_figheight() == pytest.approx(0.5 * len(STAGES) + 1.4)
     assert not few.axes[0].patches and len(figure.axes[0].patches) == 22  # every second row is shaded
-
-
-def greys(axes):
-    return [line for line in axes.get_lines() if line.get_color() == "0.75"]
-
-
-def test_det_of_many_stages_colours_the_rungs_and_counts_the_others():
-    panels = {"one": {stage: curve(0.002 * number) for number, stage in enumerate(MANY)}}
-    axes = figures.det_curves(panels).axes[0]
-    assert len(greys(axes)) == 37 and all(lines_of(axes, stage) for stage in STAGES)
-    assert len(axes.get_legend_handles_labels()[1]) == len(STAGES) + 1
-    assert lines_of(axes, "others: 37")
-    figure = figures.roc_curves(panels, highlight=["method-4", "kd-only"])
-    assert set(figure.axes[0].get_legend_handles_labels()[1]) == {"method-4", "kd-only", "others: 43"}
-    assert lines_of(figure.axes[0], "method-4")[0].get_color() == figures.style_of("method-4").color
-    assert not greys(figures.det_curves({"one": {stage: curve() for stage in MANY[:12]}}).axes[0])
-    unknown = {"one": {stage: curve() for stage in MANY[8:]}}
-    assert len(greys(figures.det_curves(unknown).axes[0])) == 37 - figures.MANY
-    with pytest.raises(ValueError, match=r"stage to highlight 'kd-onl'.*Did you mean 'kd-only'"):
-        figures.det_curves(panels, highlight=["kd-onl"])
 
 
 def points(*settings, base=0.03):

@@ -131,7 +131,7 @@ def test_planned_lists_the_ladder_seed_by_seed():
 
 
 def test_seeds_count_from_zero_and_default_to_the_profile_s():
-    assert study.seed_range(study.get_profile("gpu")) == range(3)
+    assert study.seed_range(study.get_profile("gpu")) == range(5)
     assert study.open_profile(profile="laptop", seeds=5)[1] == range(5)
     assert study.open_profile(profile="laptop")[1] == range(1)
 

@@ -141,6 +141,12 @@ def test_p_holm_runs_over_all_contrasts_by_hand():
     assert lines[strongest][0].p_holm == pytest.approx(8 * largest[strongest])
 
 
+@pytest.mark.parametrize(("seeds", "note"), [(5, ""), (3, "fewer than 5 seeds")])
+def test_verdicts_from_fewer_than_five_seeds_say_so(seeds, note):
+    rows = claim_differences(study(ladder(), seeds=seeds), **NAMES)
+    assert {row.note for row in rows if row.claim == 2} == {note}
+
+
 def test_p_of_a_contradicted_contrast_is_that_of_the_condition_which_contradicts_it():
     level = ladder()[ARC]
     rows = claim_differences(study(ladder(**{AUG: {MIXED: 0.08, MASKED: level[MASKED] + 0.1}})), **NAMES)
