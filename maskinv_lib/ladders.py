@@ -61,6 +61,7 @@ def _laptop() -> Profile:
         schedule=Schedule(budget=19_200),
         stages=tuple(stage.name for stage in LADDER),
         head={"margin": 0.3, "scale": 32.0},
+        few_seeds=5,
         learning_rates=_chosen_rates(faces),
         trial_rates=(0.025, 0.05, 0.1),
         trial_budget=6400,
@@ -129,6 +130,7 @@ def _real() -> Profile:
         absent=tuple(one.name for one in known if one not in there),
         learning_rates=_chosen_rates(people),
         trial_rates=(5e-4, 1e-3, 2e-3),
+        head_rates=(0.025, 0.05, 0.1),
         stands_for={BASELINE: TEACHER, "maskinv-lambda3000": "maskinv-hg"},
     )
 

@@ -155,7 +155,8 @@ class Profile:
     ladder: "rendered" or "real", the definitions of its stages. breadth: "six" or "all". stages, few, sweeps: the
     rungs, run with every seed; the systems beside the ladder, with few_seeds at most; sweeps, with one seed.
     absent: benchmarks that it knows but whose files are not at hand. learning_rates: of single stages, chosen on
-    validation people among trial_rates, each tried on trial_budget faces. stands_for: stage of a claim -> the stage
+    validation people among trial_rates, each tried on trial_budget faces; of heads on frozen templates, which learn by
+    SGD from random weights everywhere, among head_rates, if any. stands_for: stage of a claim -> the stage
     that takes its place here.
     """
 
@@ -181,6 +182,7 @@ class Profile:
     absent: tuple[str, ...] = ()
     learning_rates: dict = field(default_factory=dict)
     trial_rates: tuple[float, ...] = ()
+    head_rates: tuple[float, ...] = ()
     trial_budget: int = 3200
     stands_for: dict = field(default_factory=dict)
 

@@ -317,9 +317,12 @@ def trials(profile: Profile) -> list[Run]:
     if not (left and profile.trial_rates):
         return []
     teacher = Run(profile=bare, stage=stages_of(profile)[profile.stages[0]], seed=TRIAL_SEED, overrides={})
-    settings = [{"budget": profile.trial_budget, "learning_rate": rate} for rate in profile.trial_rates]
-    found = [Run(profile=bare, stage=one, seed=TRIAL_SEED, overrides=given) for one in left for given in settings]
-    return [teacher, *found]
+    found = [teacher]
+    for stage in left:
+        for rate in (profile.head_rates if stage.base else ()) or profile.trial_rates:
+            overrides = {"budget": profile.trial_budget, "learning_rate": rate}
+            found.append(Run(profile=bare, stage=stage, seed=TRIAL_SEED, overrides=overrides))
+    return found
 
 
 def evaluations(run: Run) -> list[Run]:

@@ -155,6 +155,14 @@ def test_trials_choose_on_validation_people_alone(real, monkeypatch, tmp_path):
         choices.write(real)
 
 
+def test_heads_start_anew_and_so_are_tried_with_the_rates_of_sgd(real):
+    trials = study.trials(study.get_profile("real", "all"))
+    rates = {
+        name: [run.overrides["learning_rate"] for run in trials if run.stage.name == name] for name in ("eum", "ekd")
+    }
+    assert rates == {"eum": [0.025, 0.05, 0.1], "ekd": [5e-4, 1e-3, 2e-3]}
+
+
 def test_a_new_method_is_tried_alone_and_added_to_the_choices(real, monkeypatch, tmp_path, capsys):
     path = tmp_path / "real.csv"
     monkeypatch.setattr(choices.ladders, "choices_file", lambda of: path)
