@@ -139,7 +139,7 @@ def test_another_objective_runs_nothing_again(copy):
 
 def test_a_changed_figure_runs_only_the_notebooks_that_draw_it(copy):
     root, folder = copy
-    change(root / "maskinv_lib/figures.py", 'title=title, xlabel=f"{label} in %"', 'title=title, xlabel=f"{label} (%)"')
+    change(root / "maskinv_lib/figures.py", "xlabel=label, ylim", 'xlabel=f"{label}.", ylim')
     assert planned_jobs(root, folder) == {"compare"}
 
 
