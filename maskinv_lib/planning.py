@@ -163,11 +163,11 @@ def variances(stage: Sequence[Evaluation], against: Sequence[Evaluation], metric
     interval = paired_difference(stage, against, metric)
     if interval is None:
         raise ValueError(f"{metric} is not measurable in every seed of both stages: plan with another metric.")
-    over_seeds = float(np.var(_estimates(stage, against, metric), ddof=1))
+    over_seeds = float(np.var(seed_differences(stage, against, metric), ddof=1))
     return max(0.0, interval.error**2 - over_seeds / len(stage)), math.sqrt(over_seeds), stage[0].identities
 
 
-def _estimates(stage: Sequence[Evaluation], against: Sequence[Evaluation], metric: str) -> np.ndarray:
+def seed_differences(stage: Sequence[Evaluation], against: Sequence[Evaluation], metric: str) -> np.ndarray:
     """Return stage - against seed by seed, float64 [S]."""
     return np.array([a.metrics[metric].value - b.metrics[metric].value for a, b in zip(stage, against, strict=True)])
 
@@ -239,7 +239,7 @@ def _numbers(
 ) -> dict[str, object]:
     over_identities, over_seeds_sd, identities = variances(one, other, metric)
     spread = {"over_identities": over_identities, "over_seeds_sd": over_seeds_sd, "identities": identities}
-    difference = float(_estimates(one, other, metric).mean())
+    difference = float(seed_differences(one, other, metric).mean())
     asked = {"power": power, "level": level}
 
     def need(size: float) -> Need:

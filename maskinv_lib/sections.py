@@ -79,17 +79,13 @@ def paired(gathered: Gathered, profile: Profile) -> Figure | Markdown:
         return Markdown(f"Beside {anchor} no rung saw masks.")
     evaluations, panels, dots = _evaluations(masked), {}, {}
     for case in comparison.conditions(masked):
-        place = tables.title(*case)
-        for one in _standings(masked, case, anchor):
-            gap = one.to_reference
-            if one.stage != anchor and gap.difference is not None:
-                numbers = {"value": gap.difference, "low": gap.low, "high": gap.high, "genuine": 0, "impostor": 0}
-                panels.setdefault(place, {})[one.stage] = Metric(name="eer", **numbers)
-                _, ours, theirs = rankings.pairs(evaluations, one.stage, anchor, case)
-                both = zip(ours, theirs, strict=True)
-                found = [a.metrics["eer"].value - b.metrics["eer"].value for a, b in both]
-                dots.setdefault(place, {})[one.stage] = found
-    panels = {place: {name: some[name] for name in masked if name in some} for place, some in panels.items()}
+        place, gaps = tables.title(*case), {one.stage: one.to_reference for one in _standings(masked, case, anchor)}
+        panels[place], dots[place] = {}, {}
+        for name in (name for name in masked if gaps[name].difference is not None):
+            gap, (_, ours, theirs) = gaps[name], rankings.pairs(evaluations, name, anchor, case)
+            numbers = {"value": gap.difference, "low": gap.low, "high": gap.high, "genuine": 0, "impostor": 0}
+            panels[place][name] = Metric(name="eer", **numbers)
+            dots[place][name] = planning.seed_differences(ours, theirs, "eer").tolist()
     return figures.ladder(panels, seeds=dots, label=f"EER minus that of\n{anchor}, points")
 
 

@@ -212,7 +212,7 @@ def contrasts(
         claim = f"{row.claim}. {sentences[row.claim]}" if row.claim != last[0] else ""
         contrast = in_words(row.stage, row.against)
         again = (row.claim, contrast) == last
-        case = row.condition if row.mask_kinds == "none" else f"{row.condition}, {row.mask_kinds} masks"
+        case = title(row.condition, row.mask_kinds)
         number = "" if row.difference is None else _numbers(row.difference, row.low, row.high, 100, 2)
         p = "" if row.p_holm is None else "< 0.001" if row.p_holm < 0.001 else f"{row.p_holm:.3f}"
         metric = HEADINGS[row.metric].removesuffix(" %")

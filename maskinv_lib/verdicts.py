@@ -141,8 +141,9 @@ class Difference:
 
     difference, low, high: fractions, unadjusted 95 % interval, None where not run or not measurable. p: two-sided,
     against the claim's margin. p_holm: of the row's contrast, Holm-adjusted over all contrasts of the verdict table:
-    the largest p of its conditions; of a contradicted one, for which a single condition is enough, the smallest times
-    their number. verdict: of the row's contrast. seeds: how many pairs of trained networks.
+    the largest p of its conditions; of a contradicted one, for which a single condition is enough, the smallest of
+    those against the claim, times the number of all. verdict: of the row's contrast. seeds: how many pairs of trained
+    networks.
     """
 
     profile: str
@@ -248,21 +249,23 @@ def claim_differences(
     ``undecided`` and its note says what holds of these networks.
     """
     names = {"profile": profile, "benchmark": benchmark}
-    lines = []
+    lines, asked = [], []
     for claim in claims:
         rows = [
             [_row(evaluations, claim, contrast, case, claim.metric, level, names) for case in contrast.cases]
             for contrast in claim.contrasts
         ]
         lines += _judged(claim, rows, level)
+        asked += [claim] * len(rows)
     tested = [index for index, rows in enumerate(lines) if all(row.p is not None for row in rows)]
-    adjusted = dict(zip(tested, holm([_p_of_contrast(lines[index]) for index in tested]), strict=True))
+    adjusted = dict(zip(tested, holm([_p_of_contrast(asked[index], lines[index]) for index in tested]), strict=True))
     return [replace(row, p_holm=adjusted.get(index)) for index, rows in enumerate(lines) for row in rows]
 
 
-def _p_of_contrast(rows: Sequence[Difference]) -> float:
-    found = [row.p for row in rows]
-    return min(1.0, len(found) * min(found)) if rows[0].verdict == CONTRADICTED else max(found)
+def _p_of_contrast(claim: Claim, rows: Sequence[Difference]) -> float:
+    if rows[0].verdict == CONTRADICTED:
+        return min(1.0, len(rows) * _evidence(claim, rows)[1])
+    return max(row.p for row in rows)
 
 
 def in_words(stage: str, against: str) -> str:

@@ -152,10 +152,12 @@ def test_p_of_a_contradicted_contrast_is_that_of_the_condition_which_contradicts
     rows = claim_differences(study(ladder(**{AUG: {MIXED: 0.08, MASKED: level[MASKED] + 0.1}})), **NAMES)
     two = [row for row in rows if row.claim == 2]
     assert {row.verdict for row in two} == {"contradicted"}
-    assert verdicts._p_of_contrast(two) == pytest.approx(2 * min(row.p for row in two))
-    assert verdicts._p_of_contrast([verdicts.replace(row, verdict="supported") for row in two]) == max(
-        row.p for row in two
-    )
+    mixed, masked = two
+    two = [verdicts.replace(mixed, p=1e-9), verdicts.replace(masked, p=0.01)]  # the first speaks for the claim
+    assert mixed.difference < 0 < masked.difference
+    assert verdicts._p_of_contrast(CLAIMS[1], two) == pytest.approx(0.02)
+    supported = [verdicts.replace(row, verdict="supported") for row in two]
+    assert verdicts._p_of_contrast(CLAIMS[1], supported) == 0.01
 
 
 @pytest.mark.parametrize(
