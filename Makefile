@@ -3,7 +3,7 @@ PYTHON ?= python3
 PROFILE ?= laptop
 SEEDS ?=
 STAGE ?=
-LADDER ?=
+SCOPE ?=
 PRECISION ?=
 CORES ?=
 
@@ -12,15 +12,15 @@ export MASKINV_PRECISION := $(PRECISION)
 endif
 
 PYTHON_IN_VENV := .venv/bin/python
-BREADTH = $(if $(LADDER),--ladder $(LADDER))
-STUDY_OPTIONS = --profile $(PROFILE) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CORES),--cores $(CORES)) $(BREADTH)
+SCOPE_OPTION = $(if $(SCOPE),--scope $(SCOPE))
+STUDY_OPTIONS = --profile $(PROFILE) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CORES),--cores $(CORES)) $(SCOPE_OPTION)
 
 .PHONY: help study choose test lab publish restore lint
 .DEFAULT_GOAL := help
 
 help: ## List the targets.
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 10
-	@echo "Variables: PROFILE=laptop|smoke|gpu|real, SEEDS=5 (laptop: 1), STAGE=maskinv-lg (publish, restore), LADDER=six|all,"
+	@echo "Variables: PROFILE=laptop|smoke|gpu|real, SEEDS=5 (laptop: 1), STAGE=maskinv-lg (publish, restore), SCOPE=ablation|all,"
 	@echo "Variables: PRECISION=fp32|bf16 (auto: bf16 where the processor computes in it), CORES=2 (all)"
 
 .venv/ready: pyproject.toml constraints.txt
@@ -31,11 +31,11 @@ help: ## List the targets.
 	@"$(PYTHON_IN_VENV)" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $@
 
-study: .venv/ready ## Run the ladder: PROFILE, SEEDS; LADDER=all runs every system beside it too.
+study: .venv/ready ## Run the ladder: PROFILE, SEEDS; SCOPE=all runs every system beside it too.
 	@"$(PYTHON_IN_VENV)" -m maskinv_lib study $(STUDY_OPTIONS)
 
 choose: .venv/ready ## Choose the settings of PROFILE on validation people; commit what it writes.
-	@"$(PYTHON_IN_VENV)" -m maskinv_lib choose --profile $(PROFILE) $(if $(CORES),--cores $(CORES)) $(BREADTH)
+	@"$(PYTHON_IN_VENV)" -m maskinv_lib choose --profile $(PROFILE) $(if $(CORES),--cores $(CORES)) $(SCOPE_OPTION)
 
 test: .venv/ready ## Run all tests.
 	@"$(PYTHON_IN_VENV)" -m pytest
@@ -44,10 +44,10 @@ lab: .venv/ready ## Open the notebooks in JupyterLab.
 	@"$(PYTHON_IN_VENV)" -m jupyterlab notebooks
 
 publish: .venv/ready ## Copy a finished study, or one STAGE, from runs/ to results/.
-	@"$(PYTHON_IN_VENV)" -m maskinv_lib publish --profile $(PROFILE) $(if $(STAGE),--stage $(STAGE)) $(BREADTH)
+	@"$(PYTHON_IN_VENV)" -m maskinv_lib publish --profile $(PROFILE) $(if $(STAGE),--stage $(STAGE)) $(SCOPE_OPTION)
 
 restore: .venv/ready ## Put published stages back into runs/ where their key still matches.
-	@"$(PYTHON_IN_VENV)" -m maskinv_lib restore --profile $(PROFILE) $(if $(STAGE),--stage $(STAGE)) $(BREADTH)
+	@"$(PYTHON_IN_VENV)" -m maskinv_lib restore --profile $(PROFILE) $(if $(STAGE),--stage $(STAGE)) $(SCOPE_OPTION)
 
 lint: .venv/ready ## Check style.
 	@"$(PYTHON_IN_VENV)" -m ruff check . && "$(PYTHON_IN_VENV)" -m ruff format --check .

@@ -1,11 +1,11 @@
 """MaskInv: masked face recognition by template-level knowledge distillation, as a study that can be re-run.
 
-The rooms, in the order in which faces walk through them (each imports only from rooms before it):
-checks, files, randomness, populations, recipes, fingerprints, faces, mask_shapes, masks, networks, templates,
-objectives, checkpoints, views, training, adapting, combining, benchmarks, metrics, resampling, evaluation, uncertainty,
-verdicts, rankings, planning, figures, explain, places, stages, systems, ladders, study, and last the doors: records,
-sources, models, pipeline, photographs, verification, shared_people, own_sets, exporting,
-catalogue, tables, jobs, comparison, sections, choices, progress, running, publishing, commands, __main__.
+The packages, in the order in which they build on each other, which is also a good order to read them in:
+
+    utils < study < faces < networks < training, evaluation < pipeline, tools < reports < __main__
+
+A package imports only from packages before it, and no two files import each other. What belongs into a package, what
+does not and how to add something is said at the top of its ``__init__.py``.
 """
 
 __version__ = "0.1.0"

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from maskinv_lib import pipeline, systems
 from maskinv_lib.faces import Faces
-from maskinv_lib.randomness import key, uniform
+from maskinv_lib.pipeline import evaluate
+from maskinv_lib.pipeline.train import train
+from maskinv_lib.study import methods
+from maskinv_lib.utils.randomness import key, uniform
 from tests import tiny
 
 ROOT = Path(__file__).parents[1]
@@ -47,7 +49,7 @@ def shared(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         tiny.register(patch, folder)
         trained = {name: tiny.trained(tiny.run_of(name)) for name in tiny.RUNGS}
-        evaluated = {name: pipeline.evaluate_run(tiny.run_of(name)) for name in tiny.RUNGS}
+        evaluated = {name: evaluate.evaluate_run(tiny.run_of(name)) for name in tiny.RUNGS}
     return folder, trained, evaluated
 
 
@@ -57,8 +59,8 @@ def trained_systems(shared):
     with pytest.MonkeyPatch.context() as patch:
         tiny.register(patch, shared[0])
         torch.set_num_threads(1)
-        order = sorted(systems.BESIDE, key=lambda stage: len(stage.parts))  # parts before what they make up
-        return {stage.name: pipeline.train(tiny.system(stage.name)) for stage in order}
+        order = sorted(methods.METHODS, key=lambda stage: len(stage.parts))  # parts before what they make up
+        return {stage.name: train(tiny.system(stage.name)) for stage in order}
 
 
 @pytest.fixture

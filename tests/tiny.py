@@ -5,20 +5,22 @@ from pathlib import Path
 
 import pytest
 
-from maskinv_lib import pipeline, study
-from maskinv_lib.populations import RenderedFaces
-from maskinv_lib.recipes import Profile, Schedule
-from maskinv_lib.study import Run
+from maskinv_lib.pipeline.train import Trained, train
+from maskinv_lib.study.ablation import ABLATION
+from maskinv_lib.study.data import RenderedFaces
+from maskinv_lib.study.profiles import PROFILES, STAGES
+from maskinv_lib.study.recipes import Profile, Schedule
+from maskinv_lib.study.runs import Run, open_run
 
 STEPS, BATCH = 13, 4
-RUNGS = tuple(stage.name for stage in study.LADDER)
+RUNGS = tuple(stage.name for stage in ABLATION)
 
 
 def profile() -> Profile:
     """Every rung, thirteen steps of four faces: MaskInv-HG gets three, after ten of MaskInv-LG."""
     faces = RenderedFaces(train=4, train_views=4, validation=2, validation_views=2, test=20, test_views=2)
     return dataclasses.replace(
-        study.PROFILES["smoke"](),
+        PROFILES["smoke"](),
         name="tiny",
         faces=faces,
         embedding_size=16,
@@ -31,7 +33,7 @@ def profile() -> Profile:
 
 def register(monkeypatch: pytest.MonkeyPatch, runs: Path, results: Path | None = None) -> None:
     """Make the profile known under its name, and write to ``runs`` (and ``results``)."""
-    monkeypatch.setitem(study.PROFILES, "tiny", profile)
+    monkeypatch.setitem(PROFILES, "tiny", profile)
     monkeypatch.setenv("MASKINV_RUNS", str(runs))
     if results:
         monkeypatch.setenv("MASKINV_RESULTS", str(results))
@@ -39,14 +41,14 @@ def register(monkeypatch: pytest.MonkeyPatch, runs: Path, results: Path | None =
 
 def run_of(stage: str, seed: int = 0, overrides: str = "") -> Run:
     """Return a run of the tiny profile."""
-    return study.open_run(profile="tiny", stage=stage, seed=seed, overrides=overrides)
+    return open_run(profile="tiny", stage=stage, seed=seed, overrides=overrides)
 
 
 def system(stage: str) -> Run:
     """Return a run of the tiny profile of any stage; the half-balanced sampler needs a batch of eight."""
-    return run_of(stage, overrides="batch=8" if study.STAGES[stage].sampler != "shuffled" else "")
+    return run_of(stage, overrides="batch=8" if STAGES[stage].sampler != "shuffled" else "")
 
 
-def trained(run: Run) -> pipeline.Trained:
+def trained(run: Run) -> Trained:
     """Train ``run``."""
-    return pipeline.train(run)
+    return train(run)

@@ -1,4 +1,9 @@
-"""Aligned faces, the study's only kind of input: 112 x 112 RGB, five points on the ArcFace template."""
+"""Aligned faces, the study's only kind of input: 112 x 112 RGB, five points on the ArcFace template.
+
+What belongs here: everything that makes or reads such faces: rendering, masks, alignment, pictures, folders, records.
+What does not: who is compared with whom (``evaluation.benchmarks``). To add a source of faces, write a reader that
+returns a ``Faces``.
+"""
 
 from dataclasses import dataclass
 

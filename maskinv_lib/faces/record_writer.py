@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from maskinv_lib import files
-from maskinv_lib.checks import whole_number
 from maskinv_lib.faces import SIZE
 from maskinv_lib.faces.pictures import encode_jpeg
 from maskinv_lib.faces.record_headers import EXACT, frame
+from maskinv_lib.utils import files
+from maskinv_lib.utils.checks import whole_number
 
 
 def write_records(folder: Path, pictures: Iterable[tuple[bytes | np.ndarray, int]], quality: int = 95) -> Path:

@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from maskinv_lib import files
-from maskinv_lib.checks import whole_number
 from maskinv_lib.faces import SIZE, Faces
 from maskinv_lib.faces.pictures import decode
 from maskinv_lib.faces.record_headers import EXACT, LAYOUTS, labels_of, read_payload, scan
-from maskinv_lib.randomness import key, permutation
+from maskinv_lib.utils import files
+from maskinv_lib.utils.checks import whole_number
+from maskinv_lib.utils.randomness import key, permutation
 
 
 class RecordFile:

@@ -1,4 +1,9 @@
-"""Networks: faces in, embeddings out. Each network knows how its weights want their pixels and sees to it itself."""
+"""Networks: faces in, embeddings out. Each network scales the pixels as its own weights want them.
+
+What belongs here: networks, their weights on disk, and what turns them into templates: flips, heads on frozen
+templates, combinations. What does not: training, and scaling pixels anywhere else. To add a network, add a file and
+its name to ``NETWORKS``; to add one that is built around another, to ``AROUND``.
+"""
 
 import importlib
 import math
@@ -8,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from maskinv_lib import checks, randomness
 from maskinv_lib.faces import SIZE
+from maskinv_lib.utils import checks, randomness
 
 EXPECTED = f"uint8 [B, 3, {SIZE}, {SIZE}] RGB in 0..255, or the same shape as float in [-1, 1]"
 """What every network accepts, in words."""

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from maskinv_lib import checks, files
 from maskinv_lib.networks import MINUS_ONE_TO_ONE, NETWORKS, InputContract, Network, mobilefacenet, outline
 from maskinv_lib.networks.weights import OWN, differences, load_network, read_tensors
+from maskinv_lib.utils import checks, files
 
 ZERO_TO_ONE = InputContract(name="zero to one", mean=0.0, scale=255.0)
 """The contract of MagFace weights."""

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from maskinv_lib import checks
 from maskinv_lib.faces import SIZE
 from maskinv_lib.networks import Network
+from maskinv_lib.utils import checks
 
 EYE_ROWS = slice(28, 72)
 """Rows of the periocular region, brows to cheekbones: the eyes' centres lie at y = 51.6, near its middle.

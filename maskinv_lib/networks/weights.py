@@ -10,8 +10,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from maskinv_lib import checks, files
 from maskinv_lib.networks import NETWORKS, InputContract, Network, outline
+from maskinv_lib.utils import checks, files
 
 OWN = ("network", "embedding_size", "input_contract")
 """Metadata that a network's file always carries; the caller may add others."""

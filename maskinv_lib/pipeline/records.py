@@ -1,0 +1,153 @@
+"""A run's measured results on disk: numbers and curves as JSON, the rates in every resample as bytes."""
+
+import dataclasses
+import json
+import zipfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from maskinv_lib.evaluation.benchmarks import Comparisons
+from maskinv_lib.evaluation.evaluate import Evaluation
+from maskinv_lib.evaluation.metrics import RATES, ErrorCurve, Metric
+from maskinv_lib.study.data import RealFaces
+from maskinv_lib.study.runs import Run
+from maskinv_lib.utils import files
+
+HERE = "evaluated here"
+PUBLISHED = "read from the published results, because it was not run here"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """A run's results: an evaluation and an error curve per (condition, mask kinds).
+
+    comparisons: the scores themselves, only where they were just computed. facts: what ``run.json`` says of the
+    training. source: where the numbers come from.
+    """
+
+    run: Run
+    evaluations: dict[tuple[str, str], Evaluation]
+    curves: dict[tuple[str, str], ErrorCurve]
+    comparisons: dict[tuple[str, str], Comparisons] = dataclasses.field(default_factory=dict)
+    facts: dict = dataclasses.field(default_factory=dict)
+    source: str = HERE
+
+
+LEVELS, MISSING = 127, 255
+
+
+def packed(rates: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return resampled rates by name, [R] each, as one array of bytes with names and scales; NaN is ``MISSING``.
+
+    127 steps over the range of thousands of resamples add a fiftieth of their standard deviation, less than a
+    thousandth of their variance, and make a study of many seeds small enough to be published.
+    """
+    values = np.stack(list(rates.values())).astype(np.float64)  # [K, R]
+    known = np.isfinite(values)
+    low = np.where(known, values, np.inf).min(axis=1, initial=np.inf)
+    high = np.where(known, values, -np.inf).max(axis=1, initial=-np.inf)
+    low, high = np.where(np.isfinite(low), low, 0.0), np.where(np.isfinite(high), high, 0.0)
+    step = np.where(high > low, (high - low) / LEVELS, 1.0)
+    steps = np.round((np.where(known, values, 0.0) - low[:, None]) / step[:, None])
+    levels = np.where(known, steps, MISSING).astype(np.uint8)
+    return {"names": np.array(list(rates)), "levels": levels, "scales": np.stack([low, step], axis=1)}
+
+
+def unpacked(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the resampled rates by name, float32 [R], from what ``packed`` made."""
+    low, step = arrays["scales"].T[:, :, None]
+    values = np.where(arrays["levels"] == MISSING, np.nan, low + step * arrays["levels"]).astype(np.float32)
+    return dict(zip(arrays["names"].tolist(), values, strict=True))
+
+
+CURVE_POINTS = 60
+
+
+def _thinned(curve: ErrorCurve, names: tuple[str, ...]) -> dict:
+    """Return a curve as JSON, about ``CURVE_POINTS`` points with five digits, most of them at low FMR."""
+    by_fmr = len(curve.fmr) - np.geomspace(1, len(curve.fmr), CURVE_POINTS * 2 // 3).round().astype(int)
+    evenly = np.linspace(0, len(curve.fmr) - 1, CURVE_POINTS // 3).round().astype(int)
+    index = np.unique(np.concatenate([by_fmr, evenly]))
+    values = {name: [float(f"{x:.5g}") for x in getattr(curve, name)[index]] for name in names}
+    return {**values, "genuine": curve.genuine, "impostor": curve.impostor}
+
+
+def write_evaluation(found: Evaluated, benchmark: str) -> None:
+    """Write what later comparisons need: numbers and curves as JSON, the rates in every resample as bytes.
+
+    Curves of real people go without their thresholds, which are scores of single pairs, and are read back with NaN. Of
+    systems beside the ladder the resampled EER alone is kept, on which the ranking rests: so many must stay small.
+    """
+    kept = RATES if found.run.is_rung else ("eer",)
+    real = isinstance(found.run.profile.faces, RealFaces)
+    names = ("fmr", "fnmr") if real else ("thresholds", "fmr", "fnmr")
+    records, rates = [], {}
+    for (condition, kinds), evaluation in found.evaluations.items():
+        plain = {
+            name: getattr(evaluation, name)
+            for name in ("identities", "fold_error", "threshold", "effective_genuine", "effective_impostor")
+        }
+        records.append(
+            {
+                "condition": condition,
+                "mask_kinds": kinds,
+                "metrics": [_without_empty(metric) for metric in evaluation.metrics.values()],
+                "curve": _thinned(found.curves[condition, kinds], names),
+                **plain,
+            }
+        )
+        rates |= {f"{condition}/{kinds}/{n}": values for n, values in evaluation.resamples.items() if n in kept}
+    with files.whole_file(found.run.evaluation_folder / "resamples.npz") as temporary:
+        np.savez_compressed(temporary, **packed(rates))
+    head = {"key": found.run.evaluation_key, "benchmark": benchmark}
+    if real:
+        head["teacher_sha256"] = found.run.profile.faces.config()["teacher"]
+    text = json.dumps({**head, "conditions": records}, allow_nan=False, separators=(",", ":"))
+    files.write_text(
+        found.run.evaluation_folder / "metrics.json", text.replace('{"condition"', '\n{"condition"') + "\n"
+    )
+
+
+def _without_empty(metric: Metric) -> dict:
+    return {name: value for name, value in asdict(metric).items() if name == "value" or value not in (None, "")}
+
+
+def read_evaluation(run: Run, folder: Path | None = None) -> Evaluated:
+    """Read what ``write_evaluation`` wrote, from the run's folder or another one.
+
+    An unreadable file, or in the run's own folder one made by other code or settings, raises an error that names the
+    remedy; from elsewhere such numbers are read and ``source`` says so.
+    """
+    own, folder = folder is None, folder or run.evaluation_folder
+    whole = folder if run.evaluation_folder == run.folder else folder.parent
+    command = run.command.replace("02-train", "03-evaluate")
+    try:
+        record, facts = files.read_json(folder / "metrics.json"), files.read_json(whole / "run.json")
+        with np.load(folder / "resamples.npz") as arrays:
+            resamples = unpacked({name: arrays[name] for name in arrays.files})
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise FileNotFoundError(
+            f"{run.name}, seed {run.seed} has no readable evaluation: {error}. Make it with: {command}"
+        ) from None
+    current = record["key"] == run.evaluation_key
+    if own and not current:
+        raise ValueError(
+            f"{run.name}, seed {run.seed} was evaluated with other code or settings. Make it anew with: {command}"
+        )
+    evaluations, curves = {}, {}
+    for part in record["conditions"]:
+        place = (part["condition"], part["mask_kinds"])
+        curve = {n: np.array(v) if isinstance(v, list) else v for n, v in part["curve"].items()}
+        curves[place] = ErrorCurve(**{"thresholds": np.full(len(curve["fmr"]), np.nan), **curve})
+        evaluations[place] = Evaluation(
+            metrics={metric["name"]: Metric(**metric) for metric in part["metrics"]},
+            resamples={n.rpartition("/")[2]: v for n, v in resamples.items() if n.startswith("/".join(place) + "/")},
+            thresholds=None,
+            **{
+                n: part[n] for n in ("identities", "fold_error", "threshold", "effective_genuine", "effective_impostor")
+            },
+        )
+    source = HERE if own else PUBLISHED + ("" if current else ", with other code, settings or data than those here")
+    return Evaluated(run=run, evaluations=evaluations, curves=curves, facts=facts, source=source)

@@ -1,0 +1,108 @@
+"""The rungs of the ladders as data: the published ablation, on rendered people and on few real ones."""
+
+import dataclasses
+
+from maskinv_lib.study.recipes import Stage, Start, Term
+
+ELASTIC = Term(objective="margins.ElasticFaceArc", settings={"deviation": 0.05})
+
+
+def guided(strength: float, **settings: object) -> Term:
+    """Return template distillation with lambda as the paper states it."""
+    return Term(objective="template_kd.TemplateKD", settings={"lambda_": strength, **settings})
+
+
+BASELINE = "elasticface-arc"
+
+ABLATION = (
+    Stage(
+        name=BASELINE,
+        title="ElasticFace-Arc",
+        idea="The baseline and every student's teacher: a margin loss on clean faces.",
+        objectives=(ELASTIC,),
+    ),
+    Stage(
+        name="elasticface-arc-aug",
+        title="ElasticFace-Arc-Aug",
+        idea="The same loss, but half of the faces wear a drawn mask.",
+        objectives=(ELASTIC,),
+        mask_probability=0.5,
+    ),
+    Stage(
+        name="kd-only",
+        title="KD only",
+        idea="No margin loss: the student only imitates the teacher's template of the clean face.",
+        objectives=(guided(3000.0),),
+        mask_probability=0.5,
+        teacher=BASELINE,
+    ),
+    Stage(
+        name="maskinv-lg",
+        title="MaskInv-LG",
+        idea="Margin loss and template distillation with low guidance, lambda 100, from random weights.",
+        objectives=(ELASTIC, guided(100.0)),
+        mask_probability=0.5,
+        teacher=BASELINE,
+        milestones=(20 / 26,),
+    ),
+    Stage(
+        name="maskinv-lambda3000",
+        title="MaskInv, lambda 3000",
+        idea="High guidance, lambda 3000, from random weights: tells guidance from the start that HG also changes.",
+        objectives=(ELASTIC, guided(3000.0)),
+        mask_probability=0.5,
+        teacher=BASELINE,
+    ),
+    Stage(
+        name="maskinv-hg",
+        title="MaskInv-HG",
+        idea="High guidance, lambda 3000, from MaskInv-LG's backbone at 20/26 of its schedule, with a fresh head.",
+        objectives=(ELASTIC, guided(3000.0)),
+        mask_probability=0.5,
+        teacher=BASELINE,
+        start=Start(stage="maskinv-lg", at=20 / 26),
+        share=6 / 26,
+        tuned_as="maskinv-lambda3000",
+    ),
+)
+"""The six rungs of the published step-wise ablation, with the crossed rung that it lacks (Huber et al., FG 2021)."""
+
+RUNGS = {stage.name: stage for stage in ABLATION}
+
+TEACHER = "teacher"
+"""The imported network of the ladder for real people, and their baseline."""
+
+
+def _from_teacher(name: str, **changes: object) -> Stage:
+    """Return a rung of the ladder whose student starts from the published teacher, at the whole budget."""
+    teacher = TEACHER if RUNGS[name].teacher else None
+    start = Start(stage=TEACHER, at=1.0)
+    plain = {"share": 1.0, "milestones": (), "tuned_as": ""}
+    return dataclasses.replace(RUNGS[name], start=start, teacher=teacher, **plain, **changes)
+
+
+REAL_ABLATION = (
+    Stage(
+        name=TEACHER,
+        title="Teacher",
+        idea="The published network as it is: the baseline, every student's teacher and where each of them starts.",
+        objectives=(),
+        imported=True,
+    ),
+    Stage(
+        name="finetune-clean",
+        title="Fine-tuned, clean",
+        idea="The control: the margin loss on clean faces, which tells fine-tuning from masks.",
+        objectives=(ELASTIC,),
+        start=Start(stage=TEACHER, at=1.0),
+    ),
+    _from_teacher("elasticface-arc-aug", idea="The margin loss, but half of the faces wear a drawn mask."),
+    _from_teacher("kd-only"),
+    _from_teacher("maskinv-lg", idea="Margin loss and template distillation with low guidance, lambda 100."),
+    _from_teacher(
+        "maskinv-hg",
+        idea="High guidance, lambda 3000. It starts from the teacher as all do: it differs from LG in lambda alone.",
+    ),
+)
+"""The ladder for few real people: every student starts from the teacher, because some hundred identities cannot
+train a network from random weights. So MaskInv-HG and the rung with lambda 3000 are one here."""

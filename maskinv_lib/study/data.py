@@ -1,0 +1,129 @@
+"""Whose faces a study sees: rendered people or real ones, their splits, and the benchmarks that test on them."""
+
+import os
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from maskinv_lib.utils import checks, files
+
+MASK_KINDS = ("seen", "unseen")
+"""The two families of drawn masks: those that training draws, and those kept for judging."""
+
+PROTOCOLS = ("all-pairs", "official", "sessions")
+"""Which pairs of a set of real masks are compared."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderedFaces:
+    """Rendered people of a profile: identities and views per split, disjoint, and the renderer's settings."""
+
+    seed: int = 2021
+    train: int = 300
+    train_views: int = 20
+    validation: int = 80
+    validation_views: int = 8
+    test: int = 240
+    test_views: int = 8
+    rendering: dict = field(default_factory=dict)
+
+    def split(self, name: str) -> tuple[range, int]:
+        """Return (identity numbers, views) of "train", "validation" or "test"; the splits share nobody."""
+        counts = {"train": self.train, "validation": self.validation, "test": self.test}
+        first = {"train": 0, "validation": 1_000_000, "test": 2_000_000}[checks.choose("split", name, counts)]
+        return range(first, first + counts[name]), getattr(self, f"{name}_views")
+
+    def config(self, *splits: str) -> dict:
+        """Return what decides the faces of the splits, as JSON-serialisable data."""
+        sizes = {name: getattr(self, name) for split in splits for name in (split, f"{split}_views")}
+        return {"seed": self.seed, "rendering": self.rendering, **sizes}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealFaces:
+    """Real people: a RecordIO training set, people held back from it for every choice, and the published teacher.
+
+    root: folder of real data, None where there is none. training, teacher: paths below it. without: original labels
+    to leave out of training and validation. validation: how many people are held back, drawn by ``seed``.
+    skip_bad: leave out pictures that do not decode, with a warning, where otherwise the first one is an error.
+    contract: name of the teacher's input contract where it is not its network's usual one.
+    """
+
+    root: Path | None
+    training: str
+    teacher: str
+    without: tuple[int, ...] = ()
+    validation: int = 34
+    seed: int = 2021
+    skip_bad: bool = False
+    contract: str = ""
+
+    def check(self) -> None:
+        """Raise FileNotFoundError, naming the setting or file and the remedy, unless training set and teacher exist."""
+        for name in (self.training, self.teacher):
+            self.path(name)
+
+    def path(self, name: str) -> Path:
+        """Return the path of a file or folder of the data; one that is not there raises FileNotFoundError."""
+        if self.root is None:
+            raise FileNotFoundError(f"{name} is real data. Set MASKINV_DATA to the folder that holds it.")
+        if not (self.root / name).exists():
+            remedy = "Put it there, or name another one in maskinv.toml in that folder"
+            raise FileNotFoundError(f"There is no {name} in the data folder {self.root}. {remedy}.")
+        return self.root / name
+
+    def config(self, *splits: str) -> dict:
+        """Return what decides training and validation faces and the teacher: hashes of the files, not their places."""
+        known = {"without": list(self.without), "validation": self.validation, "seed": self.seed}
+        known |= {name: value for name in ("skip_bad", "contract") if (value := getattr(self, name))}
+        sources = {name: fingerprint(self.root, getattr(self, name)) for name in ("training", "teacher")}
+        return {**known, **sources}
+
+
+LARGE = 2**30
+"""Bytes above which a set's content stands for itself by names, sizes and times of change: to read it costs minutes."""
+
+
+def fingerprint(root: Path | None, name: str) -> str:
+    """Return a text that stands for a file or folder of the data, "missing" where it is not there.
+
+    A file is the first digits of its SHA-256; a folder hashes all its files, links followed, hidden ones left out.
+    """
+    path = root / name if root else None
+    if path is None or not path.exists():
+        return "missing"
+    if path.is_file():
+        return _hash(path, *_stamp(path))
+    found = [Path(place) / one for place, _, names in os.walk(path, followlinks=True) for one in names if one[0] != "."]
+    named = sorted((one.relative_to(path).as_posix(), one) for one in found)
+    if sum(one.stat().st_size for one in found) > LARGE:
+        return files.content_hash([[name, *_stamp(one)] for name, one in named])
+    return files.content_hash([[name, _hash(one, *_stamp(one))] for name, one in named])
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    about = path.stat()
+    return about.st_size, about.st_mtime_ns
+
+
+@lru_cache(maxsize=100_000)
+def _hash(path: Path, size: int, changed: int) -> str:
+    return files.file_hash(path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """A verification benchmark of a profile. path: file or folder of the real data, "" for rendered people.
+
+    protocol: which pairs of a set of real masks. kinds: which masks are drawn on a set without. beside: whether the
+    systems beside the ladder are judged on it too.
+    """
+
+    name: str
+    path: str = ""
+    protocol: str = "all-pairs"
+    kinds: tuple[str, ...] = ("seen", "unseen")
+    beside: bool = True
+
+
+RENDERED_TEST = Benchmark(name="rendered-test")

@@ -1,0 +1,158 @@
+"""What people see while the study runs: one line per job and training, the time left, and the ladder at the end."""
+
+import csv
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
+
+from maskinv_lib.study.jobs import stale
+from maskinv_lib.study.recipes import Profile
+from maskinv_lib.study.runs import Run
+
+
+def event(folder: Path, job: str, what: str, **facts: object) -> None:
+    """Append a line to ``events.jsonl`` of a profile's folder: a job started, ended or failed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "events.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"time": time.time(), "job": job, "what": what, **facts}) + "\n")
+
+
+def training_line(record: dict) -> str:
+    """Return a log record in words: share done, loss, faces/s and seconds left."""
+    share, speed = record["step"] / record["steps"], record["faces_per_second"]
+    left = (record["steps"] - record["step"]) * record["faces"] / record["step"] / speed
+    return f"{share:4.0%}, loss {record['loss']:.2f}, {speed:.0f} faces/s, {left:.0f} s left"
+
+
+def live(every: float = 1.0) -> Callable[[dict], None]:
+    """Return a callback for training records that keeps one line up to date: a notebook's output, or the terminal."""
+    ipython = sys.modules.get("IPython")
+    if not (ipython and ipython.get_ipython()):
+        return lambda record: print(training_line(record), flush=True)
+    handle, said = ipython.display.display({"text/plain": "..."}, raw=True, display_id=True), [0.0]
+
+    def show(record: dict) -> None:
+        if time.monotonic() - said[0] > every or record["step"] == record["steps"]:
+            said[0] = time.monotonic()
+            handle.update({"text/plain": training_line(record)}, raw=True)
+
+    return show
+
+
+class Progress:
+    """Prints what the workflow's jobs do, from the events they note, and estimates the time that is left."""
+
+    GUESS: ClassVar = {"faces": 90.0, "notebook": 8.0, "evaluate": 35.0, "faces_per_second": 200.0}
+
+    def __init__(self, profile: Profile, planned: list[Run], measured: list[Run], folder: Path, cores: int) -> None:
+        self.folder, self.planned, self.cores = folder, planned, cores
+        several = len(profile.benchmarks) > 1
+        self.trainings = {f"train {_where(run)}": run for run in planned if stale(run, "train")}
+        self.evaluations = [
+            f"evaluate {_where(one)}" + (f" on {one.tested_on.name}" if several else "")
+            for run in measured
+            for one in run.evaluations
+            if stale(one, "evaluate")
+        ]
+        self.parallel = 1 if profile.gpus else max(1, cores // profile.threads)
+        self.read = 0
+        self.running: dict[str, float] = {}
+        self.done: dict[str, float] = {}
+        self.failed: dict[str, str] = {}
+        self.seen = False
+        self.said = 0.0
+
+    def report(self) -> None:
+        """Print new events, and every 15 seconds one line on each running training and on the time left."""
+        for line in self._new_events():
+            self._note(json.loads(line))
+        if self.running and time.time() - self.said > 15:
+            self.said = time.time()
+            lines = [text for run in self.planned if (text := self._training_line(run))]
+            print("\n".join([*lines, f"  about {_minutes(self._left())} left"]), flush=True)
+
+    def _new_events(self) -> list[str]:
+        path = self.folder / "events.jsonl"
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        end = text.rfind("\n") + 1
+        fresh, self.read = text[self.read : end], end
+        return fresh.splitlines()
+
+    def _note(self, record: dict) -> None:
+        job, what, self.seen = record["job"], record["what"], True
+        if what == "start":
+            self.running[job] = record["time"]
+            print(f"[{time.strftime('%H:%M:%S')}] {job} ...", flush=True)
+            return
+        if what == "progress":
+            print(f"  {job}, {record['text']}", flush=True)
+            return
+        self.running.pop(job, None)
+        if what == "fail":
+            self.failed[job] = record["log"]
+            print(f"[{time.strftime('%H:%M:%S')}] {job} FAILED: {record['error']}", flush=True)
+        else:
+            self.done[job] = record["seconds"]
+            print(f"[{time.strftime('%H:%M:%S')}] {job}: done in {record['seconds']:.0f} s", flush=True)
+
+    def _last_log(self, run: Run) -> dict | None:
+        path = run.folder / "log.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return json.loads(lines[-1]) if lines else None
+
+    def _training_line(self, run: Run) -> str | None:
+        started = self.running.get(f"train {_where(run)}")
+        if started is None or not (last := self._last_log(run)):
+            return None
+        if (run.folder / "log.jsonl").stat().st_mtime < started:
+            return None  # of an earlier training; this one has not begun its log
+        return f"  {_where(run)}: {training_line(last)}"
+
+    def _left(self) -> float:
+        now, guess = time.time(), self.GUESS
+        work = guess["faces"] if "render faces" in self.running else 0.0
+        for job, run in self.trainings.items():
+            trained = run.plan.schedule.budget / self._speed() if run.stage.trained else 0.0
+            work += self._rest(job, guess["notebook"] + trained, now)
+        for job in self.evaluations:
+            work += self._rest(job, self._mean("evaluate ", guess["evaluate"]), now)
+        return work / self.parallel + guess["notebook"] * 2
+
+    def _rest(self, job: str, whole: float, now: float) -> float:
+        return 0.0 if job in self.done else max(1.0, whole - (now - self.running.get(job, now)))
+
+    def _mean(self, prefix: str, guess: float) -> float:
+        found = [seconds for job, seconds in self.done.items() if job.startswith(prefix)]
+        return sum(found) / len(found) if found else guess
+
+    def _speed(self) -> float:
+        networks = [run for run in self.planned if run.stage.trained]  # a head sees a hundred times as many faces
+        speeds = [last["faces_per_second"] for run in networks if (last := self._last_log(run))]
+        return sum(speeds) / len(speeds) if speeds else self.GUESS["faces_per_second"]
+
+
+def _where(run: Run) -> str:
+    return f"{run.name}, seed {run.seed}"
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def eer_table(metrics: Path) -> str:
+    """Return the ladder as text: EER in % per stage (mean over seeds) for each condition, unseen or real masks."""
+    wanted = ("unmasked-unmasked", "masked-unmasked", "masked-masked")
+    cells: dict[str, dict] = {}
+    with metrics.open(newline="") as file:
+        for row in csv.DictReader(file):
+            shown = row["condition"] in wanted and row["mask_kinds"] != "seen"
+            if row["metric"] == "eer" and row["value"] and row["seed"] != "all" and shown:
+                cells.setdefault(row["stage"], {}).setdefault(row["condition"], []).append(float(row["value"]))
+    lines = [f"{'EER in %, mean of seeds':<24}" + "".join(f"{condition:>20}" for condition in wanted)]
+    for stage, values in cells.items():
+        numbers = [f"{100 * sum(found) / len(found):.2f}" if (found := values.get(name)) else "" for name in wanted]
+        lines.append(f"{stage:<24}" + "".join(f"{number:>20}" for number in numbers))
+    return "\n".join(lines)

@@ -1,0 +1,188 @@
+"""What a stage, a profile and a training are made of: plain frozen data that needs no torch to be read."""
+
+from dataclasses import dataclass, field
+
+from maskinv_lib.study.data import MASK_KINDS, RENDERED_TEST, Benchmark, RealFaces, RenderedFaces
+
+OPTIMIZERS = ("sgd", "adamw")
+POLICIES = ("one-cycle", "steps")
+PRECISIONS = ("auto", "fp32", "bf16")
+VIEWS = ("masked", "clean", "masked-2", "restored")
+SAMPLERS = ("shuffled", "half balanced")
+TEACHER_VIEWS = ("clean", "masked")
+FLIPS = ("shared", "separate")
+BATCH_NORMS = ("live", "frozen after half an epoch")
+TRAINING_MASKS = (*MASK_KINDS, "recoloured")
+HEADS = ("mask-classifier", "eum")
+HOWS = ("concatenate", "by predicted mask", "by true mask")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """One objective of a stage: its class below ``maskinv_lib.objectives`` and the settings it is built with."""
+
+    objective: str
+    settings: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Where a student starts when not from random weights: another stage's backbone at a share of its schedule.
+
+    at: 1.0 is the finished network, any other share one of that stage's milestones.
+    """
+
+    stage: str
+    at: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One system of the study, as data: a rung of the ladder, or one of those that are compared with it.
+
+    A stage trains a network; with ``imported`` it is the profile's published teacher as it is; with ``base`` it
+    trains a ``head`` (of ``HEADS``) on that stage's frozen templates; with ``parts`` it combines finished stages (one
+    of ``HOWS``; to choose by mask, parts are the unmasked faces' stage, the masked ones', and the mask classifier).
+
+    question: the part of the comparison that it belongs to, "ladder" for a rung. objectives: what the student is
+    trained for; settings left out come from the profile. views: what passes through the student in a step, of
+    ``VIEWS``; each counts in the budget. mask_probability: share of the faces that get a mask. mask_kinds: which, of
+    ``TRAINING_MASKS``; "recoloured" are the seen ones in any colour. network: "" is the profile's own, else what is
+    built around it. sampler: "half balanced" fills half of a batch with groups of four faces of one person. teacher:
+    the stage whose templates are targets. teacher_view, flips, batch_norm: what the teacher sees, whether it sees the
+    student's flip, and when batch norm stops learning. start: None means random weights. share: part of the profile's
+    budget that this stage itself spends. milestones: shares of the schedule at which the backbone is kept for other
+    stages to start from. tuned_as: the stage whose chosen learning rate it takes, "" for one of its own. reading: what
+    of it is our reading of an unpublished detail. scaled: what was scaled to this study by what it meant at its own
+    size. reduced: which defining part cannot act at this scale. oracle: told
+    at the test which faces wear masks.
+    """
+
+    name: str
+    title: str
+    idea: str
+    question: str = "ablation"
+    objectives: tuple[Term, ...] = ()
+    views: tuple[str, ...] = ("masked",)
+    mask_probability: float = 0.0
+    mask_kinds: str = "seen"
+    network: str = ""
+    sampler: str = "shuffled"
+    teacher: str | None = None
+    teacher_view: str = "clean"
+    flips: str = "shared"
+    batch_norm: str = "live"
+    start: Start | None = None
+    share: float = 1.0
+    milestones: tuple[float, ...] = ()
+    imported: bool = False
+    base: str | None = None
+    head: str = ""
+    parts: tuple[str, ...] = ()
+    how: str = ""
+    tuned_as: str = ""
+    reading: str = ""
+    scaled: str = ""
+    reduced: str = ""
+    oracle: bool = False
+
+    @property
+    def trained(self) -> bool:
+        """Whether it trains a network of its own."""
+        return not (self.imported or self.base or self.parts)
+
+    @property
+    def note(self) -> str:
+        """What a reader of a table must know of this row, in words; "" for nothing."""
+        marks = [f"our reading: {self.reading}"] if self.reading else []
+        marks += [f"scaled: {self.scaled}"] if self.scaled else []
+        marks += [f"reduced: {self.reduced}"] if self.reduced else []
+        return "; ".join((["oracle: told which faces wear masks"] if self.oracle else []) + marks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One trained system of a sweep: a stage with overrides, at a place on the axis."""
+
+    x: float
+    stage: str
+    overrides: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """One setting turned over its range for some methods. lines: method in words -> its points, ascending."""
+
+    name: str
+    question: str
+    axis: str
+    lines: dict[str, tuple[Point, ...]]
+    logarithmic: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How long and how fast a student learns: SGD with momentum, as published, at the scale of a profile.
+
+    budget: faces that pass forward through the student. optimizer: "sgd", or "adamw", whose momentum is its own and
+    whose weight decay is decoupled. policy: "one-cycle" (linear warm-up, then a cosine to zero)
+    or "steps" (x 0.1 after 7, 13, 19 and 24 of 26 equal parts). warm_up: share of the schedule. clip: largest
+    gradient norm of the backbone. head_warm_up: whether the head warms up with the backbone or starts at the peak.
+    """
+
+    budget: int
+    batch: int = 64
+    optimizer: str = "sgd"
+    learning_rate: float = 0.05
+    policy: str = "one-cycle"
+    warm_up: float = 0.15
+    head_warm_up: bool = True
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    clip: float = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """The scale of a study: faces, network, budget and seeds. ``head`` holds the margin settings.
+
+    precision: of the student's forward pass; auto is bf16 where the device computes in it, else fp32.
+    threads, gpus: what each training and evaluation takes; a result must not depend on who runs it.
+    ladder: "rendered" or "real", the definitions of its stages. scope: "ablation" or "all". stages, few, sweeps: the
+    rungs, run with every seed; the systems beside the ladder, with few_seeds at most; sweeps, with one seed.
+    absent: benchmarks that it knows but whose files are not at hand. learning_rates: of single stages, chosen on
+    validation people among trial_rates, each tried on trial_budget faces; of heads on frozen templates, which learn by
+    SGD from random weights everywhere, among head_rates, if any. stands_for: stage of a claim -> the stage
+    that takes its place here.
+    """
+
+    name: str
+    idea: str
+    faces: RenderedFaces | RealFaces
+    network: str
+    embedding_size: int
+    schedule: Schedule
+    stages: tuple[str, ...]
+    few: tuple[str, ...] = ()
+    sweeps: tuple[Sweep, ...] = ()
+    head: dict = field(default_factory=dict)
+    seeds: int = 1
+    few_seeds: int = 3
+    threads: int = 1
+    gpus: int = 0
+    resamples: int = 2000
+    precision: str = "auto"
+    people: str = "rendered"
+    scope: str = "ablation"
+    benchmarks: tuple[Benchmark, ...] = (RENDERED_TEST,)
+    absent: tuple[str, ...] = ()
+    learning_rates: dict = field(default_factory=dict)
+    trial_rates: tuple[float, ...] = ()
+    head_rates: tuple[float, ...] = ()
+    trial_budget: int = 3200
+    stands_for: dict = field(default_factory=dict)
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The names of all stages that a study of this profile runs, the rungs first."""
+        return self.stages + self.few

@@ -1,0 +1,376 @@
+"""The study as data: the folder and the key of every run, and what a notebook's parameters name.
+
+Importable without torch, because the workflow reads it at the start of every job.
+"""
+
+import ast
+import dataclasses
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from maskinv_lib.study.ablation import ABLATION, BASELINE
+from maskinv_lib.study.choices import choices_file
+from maskinv_lib.study.data import Benchmark, RealFaces, RenderedFaces, fingerprint
+from maskinv_lib.study.methods import OTHER_MASKS
+from maskinv_lib.study.plan import Plan, check, override, parse_overrides, plan
+from maskinv_lib.study.profiles import PROFILES, STAGES, get_profile, known_stages, seed_range
+from maskinv_lib.study.recipes import Point, Profile, Stage
+from maskinv_lib.utils import checks, fingerprints, paths
+from maskinv_lib.utils.files import content_hash
+
+__all__ = [
+    "ABLATION",
+    "BASELINE",
+    "PROFILES",
+    "STAGES",
+    "choices_file",
+    "get_profile",
+    "known_stages",
+    "seed_range",
+]
+
+
+def find_stage(name: object, profile: Profile | None = None) -> Stage:
+    """Return the stage called ``name``; an unknown one raises ValueError with the nearest known name."""
+    known = known_stages(profile) if profile else STAGES
+    return known[checks.choose("stage", name, known)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One stage, trained with one seed at the scale of one profile, perhaps with overrides: its folder and key.
+
+    benchmark: what it is evaluated on; None is the profile's first benchmark.
+    """
+
+    profile: Profile
+    stage: Stage
+    seed: int
+    overrides: dict
+    benchmark: Benchmark | None = None
+
+    @property
+    def tested_on(self) -> Benchmark:
+        """The benchmark that this run is evaluated on."""
+        return self.benchmark or self.profile.benchmarks[0]
+
+    @property
+    def evaluation_folder(self) -> Path:
+        """Where this run's evaluation is written: beside the model, or where there are several, in a folder each."""
+        return self.folder if len(self.profile.benchmarks) == 1 else self.folder / self.tested_on.name
+
+    @property
+    def name(self) -> str:
+        """The stage's name, followed by the overrides: ``maskinv-lg+lambda=300``."""
+        values = {k: f"{v:g}" if isinstance(v, float) else str(v) for k, v in self.overrides.items()}  # 300.0 is 300
+        return "+".join([self.stage.name, *(f"{name}={value}" for name, value in values.items())])
+
+    @property
+    def folder(self) -> Path:
+        """Where this run writes; a run with overrides has a folder of its own."""
+        return paths.runs() / self.profile.name / f"seed-{self.seed}" / self.name
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The resolved training; raises ValueError for an override that does not fit."""
+        return check(override(plan(self.stage, self.profile), self.overrides))
+
+    @property
+    def weights_seed(self) -> int:
+        """Seed of the first weights and class centres: each stage's own, so that no student starts at its teacher."""
+        return int(content_hash(["weights", self.seed, self.stage.name]), 16) >> 12
+
+    @property
+    def draws_seed(self) -> int:
+        """Seed of order, flips and masks: shared by all stages that start anew, so that pairs see the same draws.
+
+        A stage that continues another has its own: it must not see its parent's first batches again.
+        """
+        anew = self.stage.start is None or self.parent.stage.imported
+        return self.seed if anew else self.weights_seed
+
+    @property
+    def teacher(self) -> "Run | None":
+        """The run whose templates are this run's targets."""
+        return self._other(self.stage.teacher)
+
+    @property
+    def parent(self) -> "Run | None":
+        """The run whose backbone this run starts from."""
+        return self._other(self.stage.start and self.stage.start.stage)
+
+    @property
+    def base(self) -> "Run | None":
+        """The run on whose frozen templates this run's head works."""
+        return self._other(self.stage.base)
+
+    @property
+    def parts(self) -> "tuple[Run, ...]":
+        """The runs that this run combines."""
+        return tuple(self._other(name) for name in self.stage.parts)
+
+    @property
+    def ancestors(self) -> "tuple[Run, ...]":
+        """Every run that this one builds on directly, each once."""
+        found = (self.teacher, self.parent, self.base, *self.parts)
+        return tuple({run.name: run for run in found if run}.values())
+
+    def _other(self, stage: str | None) -> "Run | None":
+        if stage is None:
+            return None
+        return Run(profile=self.profile, stage=known_stages(self.profile)[stage], seed=self.seed, overrides={})
+
+    @property
+    def is_rung(self) -> bool:
+        """Whether this is a rung of the ladder as it is, which notebooks train and evaluate for readers."""
+        return self.stage.name in self.profile.stages and not self.overrides
+
+    def milestone_file(self, at: float) -> Path:
+        """Return the file in which this run keeps its backbone at the share ``at`` of its schedule."""
+        return self.folder / ("model.safetensors" if at == 1 else f"milestone-{at:.4f}.safetensors")
+
+    @property
+    def start_file(self) -> Path | None:
+        """The file that this run starts from."""
+        return self.parent.milestone_file(self.stage.start.at) if self.stage.start else None
+
+    @property
+    def model_file(self) -> Path:
+        """The file that says a run was trained: its network or head; a combination has neither, so its facts."""
+        return self.folder / ("run.json" if self.stage.parts else "model.safetensors")
+
+    @property
+    def ancestor_files(self) -> list[Path]:
+        """The files of other runs that this one needs before it can train or be evaluated."""
+        needed = [one for one in self.ancestors if one != self.parent or one == self.teacher]
+        needed += [part.base for part in self.parts if part.base]
+        models = [one.folder / "model.safetensors" for one in needed]
+        return list(dict.fromkeys(models + ([self.start_file] if self.start_file else [])))
+
+    @property
+    def published_folder(self) -> Path:
+        """The folder of this run's published numbers."""
+        place = paths.results() / self.profile.name / "stages" / self.name / f"seed-{self.seed}"
+        return place / self.evaluation_folder.relative_to(self.folder)
+
+    @property
+    def evaluations(self) -> "list[Run]":
+        """This run once for each benchmark of its profile that it is judged on: a rung on all."""
+        judged = [one for one in self.profile.benchmarks if one.beside or self.is_rung]
+        return [dataclasses.replace(self, benchmark=benchmark) for benchmark in judged]
+
+    @property
+    def overrides_text(self) -> str:
+        """The overrides as a notebook or a command takes them: ``lambda=300.0, people=100``."""
+        return ", ".join(f"{name}={value}" for name, value in self.overrides.items())
+
+    @property
+    def faces_spent(self) -> int:
+        """The budget that was used: faces that passed forward through the student, its ancestors' share included.
+
+        Of a combination that is the sum over its parts; what a frozen teacher or base sees never counts, a head's do.
+        """
+        if self.stage.imported or self.stage.head == "mask-classifier":
+            return 0
+        if self.parts:
+            taught = {part.teacher.name for part in self.parts if part.teacher}
+            taught |= {part.stage.base for part in self.parts}
+            return sum(part.faces_spent for part in self.parts if part.name not in taught)
+        own = self.plan.steps * self.plan.faces_per_step
+        if self.parent is None or self.parent.stage.imported:
+            return own
+        parent = self.parent.plan
+        return own + round(self.stage.start.at * parent.steps) * parent.faces_per_step
+
+    @property
+    def training_faces(self) -> RenderedFaces | RealFaces:
+        """The people whose training faces this run sees: the profile's, or as many as an override says."""
+        faces, people = self.profile.faces, self.plan.people
+        if people and not isinstance(faces, RenderedFaces):
+            raise ValueError(f"people={people} works with rendered people only; leave labels out in maskinv.toml.")
+        return dataclasses.replace(faces, train=people) if people else faces
+
+    @property
+    def train_code(self) -> tuple[str, ...]:
+        """The modules that decide this run's training."""
+        around, _, inner = self.plan.network.rpartition(":")
+        network = [f"networks.{NETWORK_MODULES.get(inner, 'iresnet')}"]
+        network += [f"networks.{around.replace('-', '_')}"] if around else []
+        sources = FACES_CODE[self.profile.people]
+        if self.stage.imported:
+            return ("networks.published", *network)
+        if self.stage.parts:
+            return ("networks.combining",)
+        if self.stage.base:
+            return ("training.frozen_heads", *sources, "faces.masks.drawing", "networks.templates", *network)
+        objectives = sorted(
+            {f"training.objectives.{term.objective.partition('.')[0]}" for term in self.plan.objectives}
+        )
+        targets = ("networks.templates",) if self.stage.teacher else ()
+        return ("training.loop", *sources, "faces.masks.drawing", *network, *targets, *objectives)
+
+    @cached_property
+    def config(self) -> dict:
+        """What decides the model: the plan, the faces, the seed and the runs it builds on."""
+        if self.stage.imported:
+            return {"weights": self.profile.faces.config()["teacher"], "network": self.plan.network}
+        if self.stage.parts:
+            return {"how": self.stage.how, "parts": [part.key for part in self.parts]}
+        seeds = {"seed": self.seed, "weights_seed": self.weights_seed, "draws_seed": self.draws_seed}
+        common = {"plan": self.plan.as_dict(), "faces": self.training_faces.config("train"), **seeds}
+        if self.stage.base:
+            return {**common, "head": self.stage.head, "base": self.base.key}
+        return {**common, "teacher": self.teacher and self.teacher.key, "parent": self.parent and self.parent.key}
+
+    @cached_property
+    def key(self) -> str:
+        """16 hexadecimal digits that stand for the model: its configuration and the code that trains it."""
+        return content_hash({"config": self.config, "code": fingerprints.code_hash(*self.train_code)})
+
+    @property
+    def evaluation_config(self) -> dict:
+        """What decides the evaluation beside the model: the test people and the number of resamples."""
+        faces = self.profile.faces
+        if isinstance(faces, RenderedFaces):
+            return {"faces": faces.config("test"), "resamples": self.profile.resamples}
+        place, data = self.tested_on, fingerprint(faces.root, self.tested_on.path)
+        how = {"name": place.name, "protocol": place.protocol, "kinds": list(place.kinds)}
+        return {**how, "data": data, "resamples": self.profile.resamples}
+
+    @property
+    def evaluation_key(self) -> str:
+        """16 hexadecimal digits that stand for this run's measured results."""
+        applied = ("training.frozen_heads", "networks.combining") if self.stage.parts else ()
+        code = fingerprints.code_hash(*EVALUATION_CODE[self.profile.people], *applied)
+        return content_hash({"model": self.key, "config": self.evaluation_config, "code": code})
+
+    @property
+    def command(self) -> str:
+        """The command that makes this run on its own."""
+        extra = f" -p overrides '{self.overrides_text}'" if self.overrides else ""
+        inside = ".venv/bin/" if Path(sys.prefix).name == ".venv" else ""
+        return (
+            f"{inside}papermill notebooks/02-train-a-stage.ipynb out.ipynb "
+            f"-p profile {self.profile.name} -p stage {self.stage.name} -p seed {self.seed}{extra}"
+        )
+
+
+EVALUATION_CODE = {
+    "rendered": ("evaluation.benchmarks.rendered", "evaluation.evaluate", "networks.templates"),
+    "real": (
+        "evaluation.benchmarks.drawn",
+        "evaluation.benchmarks.bins",
+        "evaluation.benchmarks.real_sets",
+        "evaluation.evaluate",
+        "networks.templates",
+    ),
+}
+"""Ladder -> the modules that decide what an evaluation measures."""
+
+FACES_CODE = {"rendered": ("faces.rendering.synthetic",), "real": ("faces.recordio",)}
+"""Ladder -> the modules that decide what faces a student is trained on."""
+
+NETWORK_MODULES = {"mobilefacenet": "mobilefacenet"}
+"""Network -> its module below ``networks``, where that is not ``iresnet``."""
+
+
+def planned_runs(profile: Profile, seeds: range) -> list[Run]:
+    """Return the runs that a study compares, seed by seed, in the order of the ladder and of the systems beside it.
+
+    Systems beside the ladder get the profile's ``few_seeds`` at most; the verdicts rest on the rungs.
+    """
+    known = known_stages(profile)
+    return [
+        Run(profile=profile, stage=known[name], seed=seed, overrides={})
+        for seed in seeds
+        for name in (profile.methods if seed < profile.few_seeds else profile.stages)
+    ]
+
+
+def point_run(profile: Profile, point: Point, seed: int = 0) -> Run:
+    """Return the run that a point of a sweep stands for."""
+    return Run(profile=profile, stage=known_stages(profile)[point.stage], seed=seed, overrides=dict(point.overrides))
+
+
+def sweep_runs(profile: Profile) -> list[Run]:
+    """Return the runs of a profile's sweeps that no stage of its own already is; one seed each."""
+    points = [point for sweep in profile.sweeps for line in sweep.lines.values() for point in line]
+    points += OTHER_MASKS if profile.sweeps else []
+    found = [point_run(profile, point) for point in points if point.overrides]
+    return list({run.name: run for run in found}.values())
+
+
+def with_ancestors(runs: Iterable[Run]) -> list[Run]:
+    """Return the runs, and before each every run that it is made of, each once."""
+    found: dict[tuple[str, int], Run] = {}
+
+    def add(run: Run) -> None:
+        for one in run.ancestors:
+            add(one)
+        found.setdefault((run.name, run.seed), run)
+
+    for run in runs:
+        add(run)
+    return list(found.values())
+
+
+def all_runs(profile: Profile, seeds: range) -> list[Run]:
+    """Return every run of a study: what it compares, its sweeps, and what they are made of."""
+    return with_ancestors([*planned_runs(profile, seeds), *sweep_runs(profile)])
+
+
+def find_benchmark(profile: Profile, name: object) -> Benchmark:
+    """Return a profile's benchmark by name, its first for ""; an unknown name raises ValueError with the nearest."""
+    known = {one.name: one for one in profile.benchmarks}
+    return profile.benchmarks[0] if name == "" else known[checks.choose("benchmark", name, known)]
+
+
+def open_run(*, profile: object, stage: object, seed: object, overrides: object = "", benchmark: object = "") -> Run:
+    """Check what a notebook was given and return the run it names. Nothing is written.
+
+    Inside a notebook, a parameter that papermill handed over but this function does not know is an error too:
+    papermill itself only warns about it.
+    """
+    _refuse_unknown_parameters({"profile", "stage", "seed", "overrides", "benchmark"})
+    chosen = get_profile(profile)
+    found = Run(
+        profile=chosen,
+        stage=find_stage(stage, chosen),
+        seed=checks.whole_number("seed", seed),
+        overrides=parse_overrides(overrides),
+        benchmark=find_benchmark(chosen, benchmark),
+    )
+    assert found.plan  # raises for an override that does not fit
+    return found
+
+
+def open_profile(
+    *, profile: object, seeds: object = None, benchmark: object = "", scope: object = "ablation"
+) -> tuple[Profile, range]:
+    """Check what a notebook about a whole profile was given; return the profile and its seeds.
+
+    On a benchmark that judges no system beside the ladder, the profile is the one of the six rungs.
+    """
+    _refuse_unknown_parameters({"profile", "seeds", "benchmark", "scope"})
+    chosen = get_profile(profile, scope)
+    if not find_benchmark(chosen, benchmark).beside:
+        chosen = get_profile(profile)
+    return chosen, seed_range(chosen, seeds)
+
+
+def _refuse_unknown_parameters(known: set[str]) -> None:
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    for source in shell.user_ns.get("In", []) if shell else []:
+        if source.startswith("# Parameters\n"):
+            for name, value in _assignments(source):
+                if name not in known:
+                    checks.choose(f"parameter (its value was {value})", name, sorted(known))
+
+
+def _assignments(source: str) -> list[tuple[str, str]]:
+    lines = [node for node in ast.parse(source).body if isinstance(node, ast.Assign)]
+    return [(target.id, ast.unparse(node.value)) for node in lines for target in node.targets]

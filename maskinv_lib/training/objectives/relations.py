@@ -1,0 +1,33 @@
+"""Relations across mask conditions: a masked face stands to other clean faces as its own clean face does."""
+
+import torch
+from torch import Tensor
+
+from maskinv_lib.training.objectives import Batch, Objective, number
+from maskinv_lib.training.objectives.template_kd import unit_templates
+
+
+class MaskRelations(Objective):
+    """Relational distillation from clean to masked faces, loss "relations", float32 throughout; this study's own.
+
+    With L2-normalised templates s of the student's view and t of the teacher's clean faces, both [B, D]:
+    loss = weight * mean over i != j of (s_i . t_j - t_i . t_j)^2. The term i = j is what ``TemplateKD`` asks for; here
+    a face may leave its teacher's place, as long as what a verification compares stays, its cosines to other faces.
+    A batch of one has no pairs and loss 0. weight: from 0 up. view: whose embeddings are compared.
+    """
+
+    needs_teacher = True
+
+    def __init__(self, *, weight: float = 30.0, view: str = "masked") -> None:
+        super().__init__()
+        self.views = (view,)
+        self.weight = number("weight", weight)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Return {"relations": loss}; teacher templates that are missing or of another width raise ValueError."""
+        student, teacher = unit_templates(batch, self.views[0], type(self).__name__)
+        with torch.autocast(student.device.type, enabled=False):
+            gaps = (student - teacher) @ teacher.T  # [B, B], s_i . t_j - t_i . t_j
+            own = torch.eye(len(gaps), dtype=torch.bool, device=gaps.device)
+            pairs = max(len(gaps) * (len(gaps) - 1), 1)
+            return {"relations": self.weight * gaps.masked_fill(own, 0.0).square().sum() / pairs}

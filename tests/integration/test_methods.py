@@ -1,0 +1,273 @@
+"""Every system beside the ladder trains, saves, loads, gives templates and is measured, and is made of what it says."""
+
+import dataclasses
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from maskinv_lib.pipeline import evaluate, models, records, sources
+from maskinv_lib.pipeline.train import train
+from maskinv_lib.study import choices, methods, tuning
+from maskinv_lib.study.ablation import ABLATION
+from maskinv_lib.study.launch import run_study
+from maskinv_lib.study.profiles import STAGES, STAGES_BY_PEOPLE, get_profile
+from maskinv_lib.study.recipes import HEADS, HOWS
+from maskinv_lib.study.runs import Run, all_runs, planned_runs, point_run, sweep_runs
+from maskinv_lib.tools.recogniser import open_recogniser
+from maskinv_lib.training.objectives import build_objective, known_objectives
+from maskinv_lib.utils import files
+from tests import tiny
+from tests.conftest import ROOT, run_module
+
+METHODS = [stage for stage in methods.METHODS if stage.question != "ingredient"]
+
+
+@pytest.mark.parametrize("stage", METHODS, ids=lambda stage: stage.name)
+def test_every_system_trains_saves_loads_gives_templates_and_is_measured(stage, trained_systems, ladder):
+    run = tiny.system(stage.name)
+    said = {"status": "finished", "key": run.key}
+    assert said.items() <= files.read_json(run.folder / "run.json").items()
+    benchmark = sources.benchmark_of(run.profile)
+    templates = models.templates_of(run, benchmark)
+    width = 32 if stage.how == "concatenate" else 16
+    for found in templates.values():
+        assert found.shape == (40, width) and found.dtype == np.float32
+        assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-3)
+    evaluated = evaluate.evaluate_run(run)
+    eer = evaluated.evaluations["masked-unmasked", "unseen"].metrics["eer"].value
+    assert 0 <= eer <= 1 and records.read_evaluation(run).evaluations.keys() == evaluated.evaluations.keys()
+    if stage.trained:
+        assert models.model_of(run).name == run.plan.network
+        steps = run.plan.steps
+        assert trained_systems[stage.name].records[-1]["step"] == steps >= 3
+        assert trained_systems[stage.name].facts["faces"] == steps * run.plan.faces_per_step <= run.plan.schedule.budget
+
+
+def test_a_combination_cannot_be_opened_as_one_model(trained_systems, ladder):
+    with pytest.raises(ValueError, match=r"mask-aware combines other systems and has no model of its own"):
+        open_recogniser(tiny.run_of("mask-aware").folder)
+    assert open_recogniser(tiny.run_of("arcface").folder).templates is not None
+
+
+def test_a_reader_is_told_what_was_read_into_a_method_scaled_or_reduced():
+    notes = {stage.name: stage.note for stage in STAGES.values() if stage.note}
+    assert "reduced: " in notes["ekd"] and "scaled: " in notes["ekd"] and "scaled: " in notes["gkd"]
+    assert notes["srt-oracle"].startswith("oracle: ") and notes["meer"].startswith("our reading: ")
+    assert set(notes) == {"ekd", "gkd", "meer", "two-branch", "srt-oracle", "mask-aware-oracle"}
+
+
+def test_of_a_system_beside_the_ladder_the_resampled_eer_alone_is_kept(trained_systems, ladder):
+    evaluate.evaluate_run(tiny.system("arcface"))
+    kept = records.read_evaluation(tiny.run_of("arcface")).evaluations["masked-masked", "unseen"]
+    assert set(kept.resamples) == {"eer"} < set(kept.metrics)
+    rung = records.read_evaluation(tiny.run_of("kd-only")).evaluations["masked-masked", "unseen"]
+    assert {"eer", "fmr100"} <= set(rung.resamples)
+
+
+def test_names_are_unique_and_every_part_is_known():
+    for known in STAGES_BY_PEOPLE.values():
+        for stage in known.values():
+            others = [
+                stage.teacher,
+                stage.base,
+                stage.tuned_as or None,
+                stage.start and stage.start.stage,
+                *stage.parts,
+            ]
+            assert {name for name in others if name} <= set(known)
+            assert bool(stage.head) == bool(stage.base) and stage.head in ("", *HEADS) and stage.how in ("", *HOWS)
+    names = [stage.name for stage in ABLATION + methods.METHODS]
+    assert len(set(names)) == len(names) == len(STAGES)
+
+
+def test_every_objective_is_used_or_an_alternative_and_is_built_from_its_stage(ladder):
+    used = {term.objective for stage in STAGES.values() for term in stage.objectives}
+    assert set(known_objectives()) - used == {"margins.Softmax"}
+    for stage in STAGES.values():
+        plan = tiny.run_of(stage.name).plan
+        for term in plan.objectives:
+            made = build_objective(term.objective, term.settings, embedding_size=16, classes=4, seed=0)
+            assert set(made.views) <= set(plan.views), stage.name
+            assert made.needs_teacher <= bool(stage.teacher), stage.name
+
+
+def test_all_quirks_at_once_are_the_sum_of_the_single_ones():
+    hg, released = STAGES["maskinv-hg"], STAGES["as-released"]
+    for name, quirk in methods.QUIRKS.items():
+        single = STAGES[name]
+        for field in dataclasses.fields(hg):
+            if field.name in ("name", "title", "idea", "question"):
+                continue
+            wanted = quirk.get(field.name, getattr(hg, field.name))
+            assert getattr(single, field.name) == wanted
+            if field.name in quirk:
+                assert getattr(released, field.name) == wanted
+
+
+def test_candidates_of_our_own_are_at_most_five_and_one_alone_is_tested(monkeypatch, tmp_path):
+    assert len(methods.OURS) <= 5
+    monkeypatch.setattr(choices, "choices_file", lambda of: tmp_path / "none.csv")
+    assert not any(name.startswith("own-") for name in get_profile("laptop", "all").methods)
+    head = "stage,learning_rate,faces,eer unmasked-unmasked,eer masked-unmasked,eer masked-masked,chosen\n"
+    lines = [
+        "own-relations,0.05,1,0.1,0.2,0.3,yes",
+        "own-coverage,0.05,1,0.1,0.2,0.2,yes",
+        "own-coverage,0.1,1,0,0,0,no",
+    ]
+    (tmp_path / "some.csv").write_text(head + "\n".join(lines) + "\n")
+    monkeypatch.setattr(choices, "choices_file", lambda of: tmp_path / "some.csv")
+    assert [n for n in get_profile("laptop", "all").methods if n.startswith("own-")] == ["own-coverage"]
+
+
+def test_equal_budgets_count_every_view_and_ancestor(ladder):
+    laptop = get_profile("laptop", "all")
+    budget = laptop.schedule.budget
+    for run in planned_runs(laptop, range(1)):
+        if run.stage.how == "concatenate":
+            assert run.faces_spent == 2 * budget
+        elif run.stage.trained:
+            assert 0.98 * budget <= run.faces_spent <= budget, run.name
+    assert next(r for r in planned_runs(laptop, range(1)) if r.stage.name == "srt").faces_spent == budget
+
+
+def test_seeds_go_to_the_ladder_first():
+    laptop = dataclasses.replace(get_profile("laptop", "all"), few_seeds=2)
+    runs = planned_runs(laptop, range(5))
+    seeds = {name: [run.seed for run in runs if run.stage.name == name] for name in laptop.methods}
+    assert seeds["kd-only"] == [0, 1, 2, 3, 4] and seeds["ekd"] == [0, 1]
+    assert {run.seed for run in sweep_runs(laptop)} == {0}
+    assert len({run.folder for run in all_runs(laptop, range(5))}) == len(all_runs(laptop, range(5)))
+
+
+def test_the_six_rungs_stay_the_default():
+    assert get_profile("laptop").methods == tiny.RUNGS
+    assert sweep_runs(get_profile("laptop")) == []
+    with pytest.raises(ValueError, match=r"Unknown scope 'seven'.*ablation, all"):
+        get_profile("laptop", "seven")
+
+
+def test_on_real_people_every_student_starts_from_the_teacher():
+    for stage in STAGES_BY_PEOPLE["real"].values():
+        if stage.trained:
+            assert stage.start.stage == "teacher" and stage.share == 1.0
+        assert "elasticface-arc" not in (stage.teacher, stage.base, *stage.parts)
+
+
+def test_a_sweep_s_points_share_first_weights_and_differ_in_one_setting():
+    laptop = get_profile("laptop", "all")
+    for sweep in laptop.sweeps:
+        for line in sweep.lines.values():
+            assert [point.x for point in line] == sorted(point.x for point in line)
+            assert all(len(point.overrides) <= 1 for point in line)
+    point = next(p for p in methods.GUIDANCE if p.x == 30)
+    run = point_run(laptop, point)
+    assert run.name == "maskinv-lambda3000+lambda=30"
+    assert run.weights_seed == Run(profile=laptop, stage=run.stage, seed=0, overrides={}).weights_seed
+
+
+def test_people_as_an_override_change_who_is_trained_on(ladder):
+    run = tiny.run_of("elasticface-arc-aug", overrides="people=3")
+    assert sources.training_faces(run).identities == 3
+    assert run.key != tiny.run_of("elasticface-arc-aug").key
+    assert train(run).facts["faces"] == run.plan.steps * run.plan.faces_per_step
+
+
+def test_a_combination_needs_its_parts_and_names_what_makes_them(fresh):
+    with pytest.raises(FileNotFoundError, match=r"needs elasticface-arc-aug, seed 0.*papermill"):
+        train(tiny.run_of("full-and-upper"))
+    with pytest.raises(FileNotFoundError, match="Make it with"):
+        train(tiny.run_of("eum"))
+
+
+def test_an_oracle_knows_masks_and_the_classifier_guesses_them(trained_systems, ladder):
+    benchmark = sources.benchmark_of(tiny.profile())
+    oracle = models.templates_of(tiny.run_of("mask-aware-oracle"), benchmark)
+    clean = models.templates_of(tiny.run_of("elasticface-arc"), benchmark)
+    student = models.templates_of(tiny.run_of("maskinv-lambda3000"), benchmark)
+    assert np.array_equal(oracle["none"], clean["none"]) and np.array_equal(oracle["unseen"], student["unseen"])
+    guessed = models.templates_of(tiny.run_of("mask-aware"), benchmark)
+    for kinds, found in guessed.items():
+        of_either = (found == clean[kinds]).all(1) | (found == student[kinds]).all(1)
+        assert of_either.all()
+
+
+def test_a_method_of_the_readme_is_one_file_and_one_entry(tmp_path):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Add a method")[2].partition("\n## ")[0]
+    objective, entry = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    for name in ("maskinv_lib", "tests", "workflow", "notebooks"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / "maskinv_lib/training/objectives/template_l1.py").write_text(objective)
+    path = tmp_path / "maskinv_lib/study/methods.py"
+    text = path.read_text()
+    assert text.count("\nNEIGHBOURS = (\n") == 1
+    path.write_text(text.replace("\nNEIGHBOURS = (\n", f"\nNEIGHBOURS = (\n{entry.rstrip()},\n"))
+    code = (
+        "import pytest, pathlib\nfrom tests import tiny\nfrom maskinv_lib.pipeline.evaluate import evaluate_run\n"
+        "from maskinv_lib.pipeline.train import train\nfrom maskinv_lib.study.profiles import get_profile\n"
+        "patch = pytest.MonkeyPatch(); tiny.register(patch, pathlib.Path('runs').resolve())\n"
+        "for name in ('elasticface-arc', 'template-l1'): trained = train(tiny.run_of(name))\n"
+        "evaluate_run(trained.run)\n"
+        "assert 'template-l1' in get_profile('laptop', 'all').few\n"
+        "print(sorted(name for name in trained.records[-1] if name in ('margin', 'template_l1')))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "['margin', 'template_l1']", done.stderr
+
+
+def test_trials_give_every_method_the_same_search_whatever_was_chosen_before(monkeypatch, tmp_path):
+    path = tmp_path / "chosen.csv"
+    monkeypatch.setattr(choices, "choices_file", lambda of: path)
+    trials = tuning.trials(get_profile("laptop", "all"))
+    teacher, others = trials[0], trials[1:]
+    assert (teacher.name, teacher.seed) == ("elasticface-arc", tuning.TRIAL_SEED)
+    names = [stage.name for stage in STAGES.values() if not (stage.tuned_as or stage.parts)]
+    assert {run.stage.name for run in others} == set(names) and len(others) == 3 * len(names)
+    assert {stage.name for stage in methods.OURS} <= set(names) and "eum" in names
+    assert {run.plan.schedule.budget for run in others} == {6400}
+    path.write_text("stage,learning_rate,chosen\nelasticface-arc,0.1,yes\nkd-only,0.025,yes\n")
+    again = get_profile("laptop", "all")
+    chosen = ("elasticface-arc", "kd-only")  # are not tried again; the teacher of the trials still is trained
+    left = [run for run in trials[1:] if run.stage.name not in chosen]
+    assert [run.key for run in tuning.trials(again)] == [trials[0].key, *(run.key for run in left)]
+    chosen = {run.stage.name: run.plan.schedule.learning_rate for run in planned_runs(again, range(1))}
+    assert chosen["kd-only"] == 0.025 and chosen["arcface"] == chosen["elasticface-arc"] == 0.1
+
+
+def test_a_wide_study_waits_for_its_choices_and_the_six_rungs_do_not(monkeypatch, tmp_path):
+    monkeypatch.setattr(choices, "choices_file", lambda of: tmp_path / "none.csv")
+    assert tuning.unchosen(get_profile("laptop")) == []
+    lacking = tuning.unchosen(get_profile("laptop", "all"))
+    assert {"elasticface-arc", "ekd", "own-relations", "eum"} <= set(lacking)
+    assert tuning.unchosen(get_profile("smoke", "all")) == []
+    with pytest.raises(FileNotFoundError, match=r"elasticface-arc, .*First: make choose PROFILE=laptop SCOPE=all"):
+        run_study(get_profile("laptop", "all"), range(1))
+
+
+def test_the_workflow_knows_every_job_of_a_wide_study(tmp_path):
+    command = ("snakemake", "--snakefile", "workflow/Snakefile", "--cores", "1", "--dry-run", "-p", "--config")
+    found = run_module(*command, "profile=smoke", "scope=all", MASKINV_RUNS=str(tmp_path))
+    assert found.returncode == 0, found.stderr
+    names = {
+        line.split()[1].rstrip(":") for line in found.stdout.splitlines() if line.startswith(("rule ", "localrule "))
+    }
+    smoke = get_profile("smoke", "all")
+    known, measured = all_runs(smoke, range(1)), [*planned_runs(smoke, range(1)), *sweep_runs(smoke)]
+
+    def rules(verb: str, runs: list[Run]) -> set[str]:
+        return {re.sub(r"\W", "_", f"{verb}_{run.name}_seed_0") for run in runs}
+
+    wanted = rules("train", known) | rules("evaluate", measured) | {"all", "faces", "gallery", "compare", "sweeps"}
+    assert names == wanted and {"eum", "mask-classifier"} <= {run.name for run in known}
+    jobs = re.findall(r"rule (train|evaluate)_(\w+)_seed_0:.*?Shell command: ([^\n]*)", found.stdout, re.DOTALL)
+    for _, label, shell in jobs:  # each job's command names its own stage
+        stage, overrides = re.search(r"(?:stage )([\w-]+)", shell)[1], re.search(r"--overrides '(\w+)=", shell)
+        assert label.startswith(stage.replace("-", "_")) and (overrides is None or overrides[1] in label)
+    assert len(jobs) == len(known) + len(measured)

@@ -1,0 +1,318 @@
+"""The study as people run it: through Snakemake and papermill, interrupted, repeated, with wrong parameters."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+
+from maskinv_lib.evaluation.benchmarks import RELEASED
+from maskinv_lib.evaluation.metrics import NOT_MEASURABLE
+from maskinv_lib.evaluation.verdicts import COLUMNS
+from maskinv_lib.reports.comparison import METRIC_COLUMNS
+from maskinv_lib.study.profiles import STAGES, get_profile
+from tests.conftest import ROOT, run_module
+
+pytestmark = pytest.mark.study
+
+CHECKOUT = ("maskinv_lib", "notebooks", "workflow", "pyproject.toml")
+JOBS = {"faces", "gallery", "compare"} | {
+    f"{job}_{stage}_seed_0" for job in ("train", "evaluate") for stage in ("elasticface_arc", "elasticface_arc_aug")
+}
+
+
+def settings(folder: Path) -> dict[str, str]:
+    return {"MASKINV_RUNS": str(folder / "runs"), "MASKINV_RESULTS": str(folder / "results")}
+
+
+def snakemake(root: Path, folder: Path, *options: str) -> subprocess.CompletedProcess:
+    command = ["snakemake", "--snakefile", str(root / "workflow/Snakefile"), "--directory", str(folder)]
+    command += ["--workflow-profile", str(root / "workflow/profiles/default"), "--cores", "2", "--nocolor"]
+    return run_module(*command, "--config", "profile=smoke", *options, cwd=root, **settings(folder))
+
+
+def planned_jobs(root: Path, folder: Path) -> set[str]:
+    """Return the names of the jobs that the workflow would run now."""
+    found = snakemake(root, folder, "--dry-run")
+    assert found.returncode == 0, found.stdout + found.stderr
+    lines = (found.stdout + found.stderr).splitlines()
+    return {line.split()[1].rstrip(":") for line in lines if line.startswith(("rule ", "localrule "))} - {"all"}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A smoke study, run to its end by the command behind ``make study``."""
+    folder = tmp_path_factory.mktemp("finished")
+    done = run_module("maskinv_lib", "study", "--profile", "smoke", **settings(folder))
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder / "said").write_text(done.stdout)
+    return folder
+
+
+@pytest.fixture
+def copy(finished, tmp_path) -> tuple[Path, Path]:
+    """A checkout whose files a test may change, in a folder with a space, and a finished study beside it."""
+    root, folder = tmp_path / "a check out", tmp_path / "study"
+    for name in CHECKOUT:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__", ".snakemake"))
+        else:
+            shutil.copy2(source, root / name)
+    shutil.copytree(finished, folder)
+    return root, folder
+
+
+def test_a_study_says_what_it_does_and_what_to_open(finished):
+    said = (finished / "said").read_text()
+    assert "train elasticface-arc, seed 0: done in" in said and "left" in said
+    assert "masked-masked" in said and f"Open first: {finished}/runs/smoke/compare.ipynb" in said
+
+
+def test_a_study_leaves_executed_notebooks_models_and_tables(finished):
+    folder = finished / "runs" / "smoke"
+    for name in ("faces-and-masks", "compare", "seed-0/elasticface-arc/train", "seed-0/elasticface-arc/evaluate"):
+        notebook = nbformat.read(folder / f"{name}.ipynb", as_version=4)
+        assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
+    progress = nbformat.read(folder / "seed-0/elasticface-arc/train.ipynb", as_version=4)
+    lines = [cell.outputs for cell in progress.cells if "= train(run" in cell.source]
+    assert [len(outputs) for outputs in lines] == [1] and "100%" in lines[0][0]["data"]["text/plain"]
+    assert json.loads((folder / "seed-0/elasticface-arc/run.json").read_text())["status"] == "finished"
+
+
+def test_the_tables_have_their_schema(finished):
+    metrics = pd.read_csv(finished / "runs/smoke/tables/metrics.csv", keep_default_na=False, na_values=[""])
+    assert tuple(metrics.columns) == METRIC_COLUMNS
+    assert set(metrics["condition"]) == {*("unmasked-unmasked", "masked-unmasked", "masked-masked", "all"), RELEASED}
+    assert set(metrics["mask_kinds"]) == {"none", "seen", "unseen"}
+    assert (metrics["mask_kinds"] == "none").eq(metrics["condition"] == "unmasked-unmasked").all()
+    rates = metrics[metrics["metric"].isin(["eer", "fmr100", "fmr1000", "accuracy"])]
+    assert rates[["value", "low", "high"]].stack().between(0, 1).all()
+    assert (rates["low"] <= rates["value"]).all() and (rates["value"] <= rates["high"]).all()
+    assert metrics["value"].isna().eq(metrics["note"] == NOT_MEASURABLE).all()
+    assert (metrics[["genuine", "impostor"]] > 0).all().all()
+    differences = pd.read_csv(finished / "runs/smoke/tables/differences.csv", keep_default_na=False, na_values=[""])
+    assert tuple(differences.columns) == COLUMNS
+    claims = differences[differences["claim"].notna()]
+    assert set(claims["claim"]) == {1, 2, 3, 4, 5, 6}
+    assert set(claims["verdict"]) <= {"supported", "contradicted", "undecided", "not run"}
+    assert set(claims[claims["claim"] > 2]["verdict"]) == {"not run"}
+
+
+def test_a_second_study_has_nothing_to_do(finished):
+    assert planned_jobs(ROOT, finished) == set()
+    again = run_module("maskinv_lib", "study", "--profile", "smoke", **settings(finished))
+    assert again.returncode == 0 and "Nothing to do" in again.stdout
+
+
+def change(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_comments_and_docstrings_run_nothing_again(copy):
+    root, folder = copy
+    change(root / "maskinv_lib/training/loop.py", '"""The one training loop', '"""The only training loop')
+    change(root / "maskinv_lib/faces/masks/drawing.py", "import torch\n", "import torch  # the only backend\n")
+    assert planned_jobs(root, folder) == set()
+
+
+def test_a_changed_loss_runs_its_stages_again(copy):
+    root, folder = copy
+    change(
+        root / "maskinv_lib/training/objectives/margins.py", "F.cross_entropy(logits", "0.5 * F.cross_entropy(logits"
+    )
+    assert planned_jobs(root, folder) == JOBS - {"faces", "gallery"}
+
+
+def test_another_objective_runs_nothing_again(copy):
+    root, folder = copy
+    change(
+        root / "maskinv_lib/training/objectives/template_kd.py",
+        "self.lambda_ / PAPER_SIZE",
+        "2 * self.lambda_ / PAPER_SIZE",
+    )
+    assert planned_jobs(root, folder) == set()
+
+
+def test_a_changed_figure_runs_only_the_notebooks_that_draw_it(copy):
+    root, folder = copy
+    change(root / "maskinv_lib/reports/figures.py", "xlabel=label, ylim", 'xlabel=f"{label}.", ylim')
+    assert planned_jobs(root, folder) == {"compare"}
+
+
+def test_an_added_stage_runs_only_itself_and_the_comparison(copy):
+    root, folder = copy
+    added = 'Stage(name="more-masks", title="T", idea="I", objectives=(ELASTIC,), mask_probability=0.9),\n)\n"""The six'
+    change(root / "maskinv_lib/study/ablation.py", ')\n"""The six', f"    {added}")
+    change(
+        root / "maskinv_lib/study/profiles.py",
+        'stages=(BASELINE, "elasticface-arc-aug")',
+        'stages=(BASELINE, "elasticface-arc-aug", "more-masks")',
+    )
+    assert planned_jobs(root, folder) == {"train_more_masks_seed_0", "evaluate_more_masks_seed_0", "compare"}
+
+
+def test_a_second_seed_runs_only_itself_and_the_comparison(copy):
+    root, folder = copy
+    found = snakemake(root, folder, "seeds=2", "--dry-run")
+    names = {
+        line.split()[1].rstrip(":") for line in found.stdout.splitlines() if line.startswith(("rule ", "localrule "))
+    }
+    assert names - {"all"} == {name.replace("seed_0", "seed_1") for name in JOBS} - {"faces", "gallery"}
+
+
+def test_published_stages_are_put_back_and_not_trained_again(copy):
+    root, folder = copy
+    published = run_module("maskinv_lib", "publish", "--profile", "smoke", cwd=root, **settings(folder))
+    assert published.returncode == 0, published.stderr
+    shutil.rmtree(folder / "runs/smoke")
+    assert {"train_elasticface_arc_seed_0"} <= planned_jobs(root, folder)
+    restored = run_module("maskinv_lib", "restore", "--profile", "smoke", cwd=root, **settings(folder))
+    assert restored.stdout.count(": restored") == 2, restored.stderr
+    assert planned_jobs(root, folder) == {"faces", "gallery", "compare"}
+    change(root / "maskinv_lib/training/loop.py", "LOG_EVERY = 20", "LOG_EVERY = 21")
+    stale = run_module("maskinv_lib", "restore", "--profile", "smoke", cwd=root, **settings(folder))
+    assert stale.stdout.count(": stale") == 2
+
+
+@pytest.mark.parametrize("name", ["03-evaluate-a-stage", "04-compare-the-ladder"])
+def test_without_a_run_the_published_results_are_opened_and_named(finished, tmp_path, name):
+    environment = {**settings(finished), "MASKINV_RUNS": str(tmp_path / "none")}
+    if not (finished / "results").exists():
+        assert run_module("maskinv_lib", "publish", "--profile", "smoke", **settings(finished)).returncode == 0
+    parameters = ["-p", "profile", "smoke"] + (["-p", "stage", "elasticface-arc"] if name.startswith("03") else [])
+    out = tmp_path / "out.ipynb"
+    command = ["papermill", f"notebooks/{name}.ipynb", str(out), "--no-progress-bar", *parameters]
+    done = run_module(*command, **environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "read from the published results" in out.read_text()
+
+
+@pytest.mark.parametrize("name", ["04-compare-the-ladder", "06-how-much-guidance"])
+def test_the_wide_study_in_the_repository_opens_without_a_run(tmp_path, name):
+    environment = {"MASKINV_RUNS": str(tmp_path / "none"), "MASKINV_RESULTS": str(ROOT / "results")}
+    out = tmp_path / "out.ipynb"
+    command = ["papermill", f"notebooks/{name}.ipynb", str(out), "--no-progress-bar", "-p", "scope", "all"]
+    done = run_module(*command, **environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    text = out.read_text()
+    assert "read from the published results" in text and "Nothing written" in text
+    assert not (tmp_path / "none").exists()
+
+
+BAD = {
+    ("seed", "1e3"): ("seed", "1000.0", "whole number"),
+    ("seed", "True"): ("seed", "True", "whole number"),
+    ("stage", "100"): ("stage", "100", "elasticface-arc-aug"),
+    ("sede", "3"): ("sede", "3", "Did you mean 'seed'"),
+    ("profile", "Smoke"): ("profile", "'Smoke'", "Did you mean 'smoke'"),
+}
+
+
+@pytest.mark.parametrize("given", BAD)
+def test_wrong_parameters_end_with_one_clear_error_and_write_nothing(given, tmp_path):
+    command = ["papermill", "notebooks/02-train-a-stage.ipynb", str(tmp_path / "out.ipynb"), "--no-progress-bar"]
+    done = run_module(*command, "-p", "profile", "smoke", "-p", *given, MASKINV_RUNS=str(tmp_path / "runs"))
+    assert done.returncode != 0
+    last = [line for line in done.stderr.splitlines() if line.strip()][-1]
+    assert last.startswith("ValueError: ") and all(word in last for word in BAD[given]), last
+    assert not (tmp_path / "runs").exists()
+
+
+TOY = """
+rule all:
+    input: "b.txt"
+rule a:
+    output: "a.txt"
+    shell: "echo half > {output}; test -f ok || exit 1; echo whole > {output}"
+rule b:
+    input: "a.txt"
+    output: "b.txt"
+    shell: "cat {input} > {output}"
+"""
+
+
+def test_a_failed_job_s_half_result_does_not_count(tmp_path):
+    (tmp_path / "Snakefile").write_text(TOY)
+    shutil.copytree(ROOT / "workflow/profiles/default", tmp_path / "profile")
+    call = ["snakemake", "--snakefile", "Snakefile", "--workflow-profile", "profile", "--cores", "1", "all"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for _ in range(2):
+        failed = subprocess.run(
+            [sys.executable, "-m", *call], cwd=tmp_path, env=environment, capture_output=True, check=False
+        )
+        assert failed.returncode != 0 and not (tmp_path / "b.txt").exists()
+    (tmp_path / "ok").touch()
+    subprocess.run([sys.executable, "-m", *call], cwd=tmp_path, env=environment, capture_output=True, check=True)
+    assert (tmp_path / "b.txt").read_text() == "whole\n"
+
+
+def wait_for(condition, seconds: float = 120.0):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    pytest.fail("waited in vain")
+
+
+def test_a_killed_kernel_fails_the_study_and_the_same_command_finishes_it(copy, finished):
+    """From a checkout and an environment whose path has a space, while a second study is refused."""
+    root, folder = copy
+    shutil.rmtree(folder / "runs/smoke")
+    (root / ".venv").symlink_to(Path(sys.prefix))
+    python = root / ".venv/bin/python"
+    command = [str(python), "-m", "maskinv_lib", "study", "--profile", "smoke"]
+    environment = {**os.environ, "PYTHONPATH": str(root), **settings(folder)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    process = subprocess.Popen(command, cwd=root, env=environment, **pipes)
+    run = folder / "runs/smoke/seed-0/elasticface-arc"
+    wait_for(lambda: (run / "log.jsonl").exists())
+    second = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    assert second.returncode != 0 and "is in use by process" in second.stderr
+    os.kill(int((run / "lock").read_text()), signal.SIGKILL)
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode != 0
+    assert "FAILED: train elasticface-arc, seed 0" in said and str(run / "train.failed.ipynb") in said
+    assert not (run / "model.safetensors").exists() and not (run / "train.ipynb").exists()
+    again = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stdout + again.stderr
+    for name in ("metrics.csv", "differences.csv"):
+        assert (folder / "runs/smoke/tables" / name).read_bytes() == (
+            finished / "runs/smoke/tables" / name
+        ).read_bytes()
+
+
+def test_a_missing_teacher_names_the_command_and_writes_nothing(tmp_path):
+    command = ["papermill", "notebooks/02-train-a-stage.ipynb", str(tmp_path / "out.ipynb"), "--no-progress-bar"]
+    done = run_module(*command, "-p", "stage", "kd-only", MASKINV_RUNS=str(tmp_path / "runs"))
+    last = [line for line in done.stderr.splitlines() if line.strip()][-1]
+    assert done.returncode != 0 and "needs elasticface-arc, seed 0" in last
+    assert last.endswith(
+        "papermill notebooks/02-train-a-stage.ipynb out.ipynb -p profile smoke -p stage elasticface-arc -p seed 0"
+    )
+    assert not list((tmp_path / "runs").rglob("run.json"))
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--profile", "Smoke"), ("--profile", "smoke", "--seeds", "0"), ("--seeds", "1.5")]
+)
+def test_a_study_that_cannot_be_is_refused(arguments, tmp_path):
+    done = run_module("maskinv_lib", "study", *arguments, **settings(tmp_path))
+    assert done.returncode == 2 and done.stderr.startswith("ValueError: ") and len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_workflow_reads_the_study_without_torch():
+    code = "import sys; from maskinv_lib.study import jobs, launch, runs; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+    assert set(STAGES) >= set(get_profile("laptop").stages)

@@ -1,0 +1,453 @@
+"""Publishing takes numbers, plots and notebooks and no more, without a machine's traces; what fits comes back."""
+
+import base64
+import io
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from PIL import Image
+
+from maskinv_lib.__main__ import main
+from maskinv_lib.reports import index, publishing
+from maskinv_lib.study import jobs
+from maskinv_lib.study.runs import EVALUATION_CODE, Run, planned_runs
+from maskinv_lib.utils import files, paths
+from tests import tiny
+
+
+def _png(picture: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(picture).save(out, "PNG")
+    return out.getvalue()
+
+
+PNG = base64.b64encode(_png(np.zeros((1, 1, 3), np.uint8))).decode()
+
+
+@pytest.fixture
+def profile(tmp_path, monkeypatch):
+    tiny.register(monkeypatch, tmp_path / "runs", tmp_path / "results")
+    return tiny.profile()
+
+
+def executed(word: str) -> str:
+    """A notebook as papermill leaves it, with everything that must not be published."""
+    cell = nbformat.v4.new_code_cell(f"print({word!r})", execution_count=1)
+    cell.metadata = {
+        "tags": ["parameters", "papermill-error-cell-tag"],
+        "papermill": {"start_time": "2031-05-17T10:11:12.131415+00:00", "duration": 3.5, "status": "completed"},
+        "execution": {"iopub.execute_input": "2031-05-17T10:11:12.131415Z"},
+    }
+    picture = nbformat.v4.new_output("display_data", data={"image/png": PNG}, metadata={"papermill": {"x": 1}})
+    cell.outputs = [
+        nbformat.v4.new_output(
+            "stream", name="stdout", text=f"{word} in {paths.runs()}/tiny, {paths.root()}/notebooks\n"
+        ),
+        nbformat.v4.new_output("stream", name="stderr", text="/opt/lib/x.py:3: UserWarning: careful\n"),
+        nbformat.v4.new_output("stream", name="stdout", text=f"cache '{Path.home()}/.cache' é\n"),
+        picture,
+    ]
+    text = nbformat.v4.new_markdown_cell("# Title", metadata={"papermill": {"status": "completed"}})
+    book = nbformat.v4.new_notebook(cells=[text, cell])
+    book.metadata = {
+        "kernelspec": {"name": "python3", "display_name": "Somebody's kernel", "language": "python"},
+        "language_info": {"name": "python", "version": "3.12.1"},
+        "papermill": {"input_path": f"{paths.root()}/notebooks/02.ipynb", "start_time": "2031-05-17T10:11:12"},
+    }
+    return nbformat.writes(book)
+
+
+def put(path: Path, content: str | dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+
+
+def finish(run: Run, key: str | None = None) -> None:
+    """Leave the files of a finished run, numbers and all, that publishing looks at."""
+    put(run.folder / "metrics.json", {"key": key or run.evaluation_key, "conditions": [run.seed]})
+    np.savez_compressed(run.folder / "resamples.npz", eer=np.zeros(3, np.float16))
+    put(run.folder / "log.jsonl", '{"step": 13}\n')
+    secret = {"commit": "abc", "device": "cpu (host)"}
+    put(run.folder / "run.json", {"status": "finished", "key": run.key, "threads": 1, "faces": 52} | secret)
+    for name in ("model", "milestone-0.7692", "checkpoints/test-templates"):
+        put(run.folder / f"{name}.safetensors", "weights")
+    for name in ("train", "evaluate"):
+        put(run.folder / f"{name}.ipynb", executed(f"{name} {run.name}"))
+
+
+METRICS = """profile,stage,seed,benchmark,condition,mask_kinds,metric,value,low,high,genuine,impostor,note
+tiny,elasticface-arc,0,rendered-test,unmasked-unmasked,none,eer,0.021,,,10,100,
+tiny,elasticface-arc,0,rendered-test,masked-unmasked,unseen,eer,0.101,,,10,100,
+tiny,elasticface-arc,0,rendered-test,masked-masked,unseen,eer,0.203,,,10,100,
+"""
+DIFFERENCES = """profile,claim,stage,against,condition,metric,difference,low,high,verdict
+tiny,1,elasticface-arc,elasticface-arc,masked-unmasked,eer,0.1,0.05,0.15,supported
+tiny,2,elasticface-arc-aug,elasticface-arc,masked-masked,eer,,,,not run
+tiny,,elasticface-arc-aug,elasticface-arc,masked-masked,fmr100,0.2,0.1,0.3,
+"""
+
+
+@pytest.fixture
+def finished(profile):
+    """A finished study of two seeds in the folder for runs, faked."""
+    jobs.prepare(profile, planned_runs(profile, range(2)))
+    for run in planned_runs(profile, range(2)):
+        finish(run)
+    folder = paths.runs() / "tiny"
+    for name in ("faces-and-masks", "compare"):
+        put(folder / f"{name}.ipynb", executed(name))
+    put(folder / "tables" / "metrics.csv", METRICS)
+    put(folder / "tables" / "differences.csv", DIFFERENCES)
+    put(folder / "figures" / "ladder.svg", "<svg/>")
+    put(folder / "logs" / "snakemake.log", "log")
+    return folder
+
+
+def published(below: str = "") -> list[str]:
+    folder = paths.results() / below
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+# Publishing
+
+
+def test_a_study_publishes_numbers_plots_and_notebooks_and_nothing_else(finished, profile):
+    publishing.publish(profile)
+    stages = [
+        f"stages/{name}/seed-{seed}/{file}"
+        for name in profile.stages
+        for seed in range(2)
+        for file in ("log.jsonl", "metrics.json", "resamples.npz", "run.json")
+    ]
+    notebooks = [f"notebooks/{name}-{kind}.ipynb" for name in profile.stages for kind in ("train", "evaluate")]
+    notebooks += ["notebooks/compare.ipynb", "notebooks/faces-and-masks.ipynb"]
+    rest = ["figures/ladder.svg", "profile.json", "tables/differences.csv", "tables/metrics.csv"]
+    assert published("tiny") == sorted(stages + notebooks + rest)
+    assert {path.suffix for path in paths.results().rglob("*") if path.is_file()} <= {
+        ".ipynb",
+        ".json",
+        ".jsonl",
+        ".npz",
+        ".csv",
+        ".svg",
+        ".md",
+    }
+
+
+def test_published_facts_name_no_machine(finished, profile):
+    publishing.publish(profile)
+    facts = files.read_json(paths.results() / "tiny/stages/kd-only/seed-1/run.json")
+    assert facts["status"] == "finished" and facts["threads"] == 1
+    assert not {"commit", "device"} & set(facts)
+
+
+def test_published_notebooks_hold_no_path_date_warning_or_papermill_trace(finished, profile):
+    publishing.publish(profile)
+    texts = {path: path.read_text() for path in (paths.results() / "tiny" / "notebooks").glob("*.ipynb")}
+    assert len(texts) == 14
+    for text in texts.values():
+        assert str(paths.runs()) not in text and str(paths.root()) not in text and str(Path.home()) + "/" not in text
+        assert not re.search(r"20\d\d-\d\d-\d\d|papermill|UserWarning|stderr|Somebody|iopub", text)
+        nbformat.validate(nbformat.reads(text, as_version=4))
+
+
+def test_what_a_reader_wants_stays_in_a_cleaned_notebook(profile, tmp_path):
+    path = tmp_path / "run.ipynb"
+    path.write_text(executed("hello"))
+    book = nbformat.reads(publishing.clean(path), as_version=4)
+    heading, code = book.cells
+    assert heading.source == "# Title"
+    assert code.source == "print('hello')" and code.metadata == {"tags": ["parameters"]}
+    outputs = [output.get("text") or output.data["image/png"] for output in code.outputs]
+    assert outputs == ["hello in runs/tiny, ./notebooks\n", "cache '~/.cache' é\n", PNG]
+    assert "papermill" in path.read_text(), "the executed notebook itself must stay as it was"
+
+
+def test_a_path_is_not_cut_out_of_a_longer_name(profile):
+    longer = f"{paths.runs()}-of-others"
+    assert publishing._without_paths(longer).endswith("-of-others")
+    assert publishing._without_paths(f"{paths.runs()}/x") == "runs/x"
+
+
+def test_publishing_again_leaves_nothing_of_before(finished, profile):
+    publishing.publish(profile)
+    before = published()
+    stray = paths.results() / "tiny" / "notebooks" / "old.ipynb"
+    stray.write_text("{}")
+    publishing.publish(profile)
+    assert published() == before
+
+
+def test_publishing_is_the_same_byte_for_byte_the_second_time(finished, profile):
+    publishing.publish(profile)
+    before = {name: (paths.results() / name).read_bytes() for name in published()}
+    publishing.publish(profile)
+    assert {name: (paths.results() / name).read_bytes() for name in published()} == before
+
+
+@pytest.mark.parametrize(
+    "lacking", ["compare.ipynb", "faces-and-masks.ipynb", "tables/metrics.csv", "tables/differences.csv"]
+)
+def test_an_unfinished_study_is_not_published_and_what_was_there_stays(finished, profile, lacking):
+    publishing.publish(profile)
+    before = published()
+    (finished / lacking).unlink()
+    with pytest.raises(FileNotFoundError, match=r"nothing to publish\. Make it with: make study PROFILE=tiny"):
+        publishing.publish(profile)
+    assert published() == before
+
+
+@pytest.mark.parametrize("lacking", ["metrics.json", "resamples.npz", "log.jsonl", "run.json"])
+def test_a_study_that_lacks_a_stage_is_not_published(finished, profile, lacking):
+    for seed in range(2):
+        (finished / f"seed-{seed}" / "kd-only" / lacking).unlink()
+    with pytest.raises(FileNotFoundError, match=r"No finished seed of kd-only .*make study PROFILE=tiny"):
+        publishing.publish(profile)
+    assert published() == []
+
+
+def test_a_stale_run_is_not_published(finished, profile):
+    finish(tiny.run_of("maskinv-lg", seed=1), key="0123456789abcdef")
+    with pytest.raises(FileNotFoundError, match="Not every stage has every seed: maskinv-lg seed 1"):
+        publishing.publish(profile)
+    publishing.publish(profile, "maskinv-lg")
+    assert "tiny/stages/maskinv-lg/seed-0/metrics.json" in published()
+    assert "tiny/stages/maskinv-lg/seed-1/metrics.json" not in published()
+
+
+def test_one_stage_is_published_alone(profile, capsys):
+    for seed in range(3):
+        finish(tiny.run_of("elasticface-arc", seed=seed))
+    publishing.publish(profile, "elasticface-arc")
+    folders = {Path(name).parent.name for name in published("tiny/stages")}
+    assert folders == {"seed-0", "seed-1", "seed-2"}
+    assert not [name for name in published() if name.endswith("safetensors")]
+    assert "Published 3 finished run(s) of tiny" in capsys.readouterr().out
+
+
+def test_publishing_one_stage_leaves_the_others_alone(finished, profile):
+    publishing.publish(profile)
+    before = set(published())
+    publishing.publish(profile, "kd-only")
+    assert set(published()) == before
+
+
+def test_runs_with_overrides_are_not_published(profile):
+    finish(tiny.run_of("elasticface-arc", overrides="batch=2"))
+    with pytest.raises(FileNotFoundError, match="No finished seed of elasticface-arc"):
+        publishing.publish(profile, "elasticface-arc")
+
+
+def test_bad_names_are_errors_on_the_command_line(profile, capsys):
+    assert main(["publish", "--profile", "tiny", "--stage", "kd-onyl"]) == 2
+    assert "Did you mean 'kd-only'" in capsys.readouterr().err
+    assert main(["publish", "--profile", "tinny"]) == 2
+    assert "Did you mean 'tiny'" in capsys.readouterr().err
+    assert main(["publish", "--profile", "tiny"]) == 2
+    assert "make study PROFILE=tiny" in capsys.readouterr().err
+    assert main(["restore", "--profile", "tiny"]) == 2
+    assert "No published stage of tiny" in capsys.readouterr().err
+
+
+# Putting back
+
+
+@pytest.fixture
+def only_results(finished, profile):
+    """A published study whose runs are gone, as on a new machine."""
+    publishing.publish(profile)
+    shutil.rmtree(paths.runs())
+
+
+def test_restored_stages_are_the_published_bytes(only_results, profile, capsys):
+    publishing.restore(profile)
+    assert capsys.readouterr().out.count("restored") == 2 * len(profile.stages)
+    for run in planned_runs(profile, range(2)):
+        place = paths.results() / "tiny" / "stages" / run.name / f"seed-{run.seed}"
+        for name in ("metrics.json", "resamples.npz", "log.jsonl", "run.json"):
+            assert (run.folder / name).read_bytes() == (place / name).read_bytes()
+        assert not (run.folder / "model.safetensors").exists()
+
+
+def test_restored_numbers_are_newer_than_their_keys_so_that_the_workflow_takes_them(only_results, profile):
+    publishing.restore(profile)
+    for run in planned_runs(profile, range(2)):
+        keys = [
+            path for path in (paths.runs() / "tiny" / "keys").rglob(f"{run.name}.*") if f"seed-{run.seed}" in str(path)
+        ]
+        assert len(keys) == 2
+        assert (run.folder / "metrics.json").stat().st_mtime >= max(key.stat().st_mtime for key in keys)
+
+
+def test_one_stage_is_restored_alone(only_results, profile, capsys):
+    publishing.restore(profile, "kd-only")
+    assert capsys.readouterr().out == "kd-only, seed 0: restored\nkd-only, seed 1: restored\n"
+    assert {path.parent.name for path in paths.runs().rglob("metrics.json")} == {"kd-only"}
+
+
+def test_a_stale_stage_is_not_restored_and_said_to_be_stale(only_results, profile, monkeypatch, capsys):
+    key = tiny.run_of("kd-only").evaluation_key
+    monkeypatch.setitem(EVALUATION_CODE, "rendered", ("evaluation.metrics",))
+    publishing.restore(profile, "kd-only")
+    out = capsys.readouterr().out
+    assert f"kd-only, seed 0: stale: published with other code or settings (key {key}, now " in out
+    assert not list(paths.runs().rglob("metrics.json"))
+
+
+def test_what_is_there_already_is_left_alone(only_results, profile, capsys):
+    run = tiny.run_of("kd-only")
+    jobs.prepare(profile, [run])
+    finish(run)
+    files.write_text(run.folder / "log.jsonl", "my own log\n")
+    publishing.restore(profile, "kd-only")
+    assert "kd-only, seed 0: already there\nkd-only, seed 1: restored" in capsys.readouterr().out
+    assert (run.folder / "log.jsonl").read_text() == "my own log\n"
+
+
+def test_stale_runs_are_replaced_by_published_ones_that_fit(only_results, profile, capsys):
+    run = tiny.run_of("kd-only")
+    finish(run, key="an older key")
+    publishing.restore(profile, "kd-only")
+    assert files.read_json(run.folder / "metrics.json")["key"] == run.evaluation_key
+    assert "kd-only, seed 0: restored" in capsys.readouterr().out
+
+
+def test_publish_and_restore_are_a_round_trip(only_results, profile):
+    before = {name: (paths.results() / name).read_bytes() for name in published("") if "stages" in name}
+    publishing.restore(profile)
+    for name in profile.stages:
+        publishing.publish(profile, name)
+    assert {name: (paths.results() / name).read_bytes() for name in before} == before
+
+
+# The index
+
+
+def test_the_index_says_what_was_found_and_links_only_what_exists(finished, profile):
+    publishing.publish(profile)
+    text = (paths.results() / "README.md").read_text()
+    assert text == index.index()
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert len(links) == 1 + 14 + 2
+    assert all((paths.results() / link).is_file() for link in links)
+    assert "## tiny" in text and profile.idea in text
+    assert re.search(r"elasticface-arc +2\.10 +10\.10 +20\.30", text)
+    first = "| 1. Masks hurt a network trained without them. | elasticface-arc − itself unmasked | supported |"
+    assert f"{first} masked-unmasked 10.00 [5.00, 15.00] |" in text
+    assert "elasticface-arc-aug − elasticface-arc | not run |  |" in text and "20.00" not in text
+    assert text.count("| not run |") == len(re.findall(r"^\| \d\.", text, re.MULTILINE)) - 1
+    assert "of claim 3 any does" in text
+    row = {"condition": "unmasked-unmasked", "metric": "fmr100", "difference": "0.1423", "low": "0.1", "high": "0.2"}
+    assert index._points(row) == "FMR100, unmasked-unmasked 14.23 [10.00, 20.00]"
+    assert index._points({**row, "difference": ""}) == "FMR100, unmasked-unmasked not measurable"
+
+
+def test_the_index_of_nothing_is_a_heading(profile):
+    paths.results().mkdir(parents=True)
+    assert index.index().startswith("# Results")
+    assert "](" not in index.index()
+
+
+def test_the_index_lists_every_published_profile(finished, profile):
+    publishing.publish(profile)
+    shutil.copytree(paths.results() / "tiny", paths.results() / "other")
+    facts = paths.results() / "other" / "profile.json"
+    facts.write_text(json.dumps({"profile": "other", "idea": "Another."}))
+    assert re.findall(r"^## (\w+)", index.index(), re.MULTILINE) == ["other", "tiny"]
+
+
+def test_the_readme_shows_what_the_published_laptop_study_said(tmp_path):
+    target, readme = tmp_path / "laptop", tmp_path / "README.md"
+    files.write_text(target / "tables/metrics.csv", METRICS)
+    files.write_json(target / "profile.json", {"took": {"seconds": 900, "seeds": 5}})
+    readme.write_text(f"before\n{index.SAID[0]}\nold\n{index.SAID[1]}\nafter\n")
+    for _ in range(2):
+        index._renew_readme(readme, target)
+    text = readme.read_text()
+    assert text.startswith("before\n") and text.endswith(f"{index.SAID[1]}\nafter\n") and "old" not in text
+    assert "2.10" in text and "One seed took 15 minutes of one core (mean of 5 seeds)" in text
+    readme.write_text("no marks")
+    index._renew_readme(readme, target)
+    assert readme.read_text() == "no marks"
+
+
+def test_the_index_ranks_many_systems_and_leaves_few_to_their_verdicts(tmp_path):
+    head = "stage,condition,against,rank,value,word,seeds\n"
+    rows = [f"method-{n},{c},aug,{n + 1},0.{10 + (n if c == 'b' else 9 - n)},better,3" for n in range(9) for c in "ab"]
+    rows += ["best,b,method-0,1,0.05,better,3", "told,a,aug,,0.01,,3", "told,b,aug,,0.01,,3"]
+    path, few = tmp_path / "ranking.csv", tmp_path / "few.csv"
+    put(path, head + "\n".join(rows) + "\n")
+    lines = index._ranking_lines(path).splitlines()
+    assert "mean of 3 seeds" in lines[0] and "stands to aug" in lines[0] and lines[2] == "| system | a | b |"
+    assert [line.split(" | ")[0].strip("| ") for line in lines[4:7]] == ["told", "method-0", "method-1"]
+    assert "| told | 1.00 (oracle) | 1.00 (oracle) |" in lines and "| method-0 | 19.00 (1., better) |" in lines[5]
+    put(few, head + "\n".join(rows[:8]) + "\n")
+    assert index._ranking_lines(few) == "" == index._ranking_lines(tmp_path / "none.csv")
+
+
+def test_a_duration_is_that_of_the_seeds_whose_jobs_are_all_known(finished, profile):
+    runs = planned_runs(profile, range(2))
+    jobs_of = [f"{verb} {run.name}, seed {run.seed}" for run in runs for verb in ("train", "evaluate")]
+    events = [{"job": job, "what": "end", "seconds": 5.0} for job in jobs_of] + [{"job": "other", "what": "start"}]
+    put(finished / "events.jsonl", "\n".join(json.dumps(event) for event in events))
+    each = 10 * len(profile.stages)
+    assert publishing._took(finished, runs) == {"seconds": each, "seeds": 2}
+    put(finished / "events.jsonl", "\n".join(json.dumps(event) for event in events[1:]))
+    assert publishing._took(finished, runs) == {"seconds": each, "seeds": 1}
+    (finished / "events.jsonl").unlink()
+    assert publishing._took(finished, runs) == {} and index._duration({}) == ""
+    before = {"seconds": 9, "seeds": 3}
+    files.write_json(publishing.results(profile) / "profile.json", {"took": before})
+    assert publishing._took(finished, runs) == before  # only the comparison ran again: the seeds took what they took
+
+
+def test_published_pictures_are_smaller_and_look_the_same():
+    ramp = np.linspace(0, 255, 300 * 200 * 3).reshape(200, 300, 3)
+    picture = (ramp + np.random.default_rng(0).normal(0, 6, ramp.shape)).clip(0, 255).astype(np.uint8)
+    before = base64.b64encode(_png(picture)).decode()
+    after = publishing._smaller(before)
+    assert len(after) < 0.5 * len(before)
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(after))).convert("RGB")).astype(float)
+    assert np.abs(shown - picture).mean() < 12
+    assert publishing._smaller(PNG) == PNG  # never larger
+
+
+def test_what_does_not_belong_together_is_not_published(finished, profile):
+    publishing.publish(profile)
+    before = published()
+    later = (finished / "compare.ipynb").stat().st_mtime + 60
+    os.utime(finished / "keys" / "compare", (later, later))
+    with pytest.raises(FileNotFoundError, match=r"Older than the code.*: compare\. Renew with: make study .* SEEDS=2"):
+        publishing.publish(profile)
+    shutil.rmtree(finished / "seed-1" / "kd-only")
+    with pytest.raises(FileNotFoundError, match="Not every stage has every seed: kd-only seed 1"):
+        publishing.publish(profile)
+    assert published() == before
+
+
+def test_results_that_are_too_large_replace_nothing(finished, profile, monkeypatch):
+    publishing.publish(profile)
+    before = published()
+    monkeypatch.setattr(publishing, "LIMIT", 1000)
+    with pytest.raises(ValueError, match="nothing was replaced"):
+        publishing.publish(profile)
+    assert [path for path in published() if not path.startswith(".")] == before
+
+
+def test_notebooks_of_a_restored_run_stay_published(finished, profile):
+    publishing.publish(profile)
+    before = published()
+    for path in finished.glob("seed-*/*"):
+        shutil.rmtree(path)
+    publishing.restore(profile)
+    publishing.publish(profile)
+    assert published() == before
+    next((paths.results() / "tiny/notebooks").glob("kd-only-train*")).unlink()
+    with pytest.raises(FileNotFoundError, match="nor was it published"):
+        publishing.publish(profile)

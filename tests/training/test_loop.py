@@ -1,0 +1,264 @@
+import dataclasses
+import itertools
+import json
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from maskinv_lib.study.ablation import ABLATION
+from maskinv_lib.study.plan import Plan
+from maskinv_lib.study.profiles import STAGES
+from maskinv_lib.study.recipes import Schedule, Term
+from maskinv_lib.training import loop
+from maskinv_lib.training.loop import Training, choose_precision, learning_rate
+from maskinv_lib.training.views import Views
+
+ELASTIC = Term(objective="margins.ElasticFaceArc", settings={"margin": 0.3, "scale": 16.0, "deviation": 0.05})
+GUIDED = Term(objective="template_kd.TemplateKD", settings={"lambda_": 3000.0})
+
+
+def plan_of(*terms, budget=160, batch=8, masks=0.5, milestones=(), **schedule) -> Plan:
+    return Plan(
+        network="compact",
+        embedding_size=16,
+        objectives=terms or (ELASTIC,),
+        mask_probability=masks,
+        mask_kinds="seen",
+        schedule=Schedule(budget=budget, batch=batch, **schedule),
+        milestones=milestones,
+    )
+
+
+def views_of(faces, plan, seed=0, teacher=None) -> Views:
+    return Views(faces=faces, plan=plan, seed=seed, device=torch.device("cpu"), teacher=teacher)
+
+
+def training_of(faces, plan, folder, seed=0, teacher=None, **more) -> Training:
+    views = views_of(faces, plan, seed, teacher)
+    return Training(plan, views, seed=seed, folder=folder, key="a key", precision="fp32", **more)
+
+
+def same(a: nn.Module, b: nn.Module) -> bool:
+    pairs = zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    return all(torch.equal(x, y) for x, y in pairs)
+
+
+@pytest.fixture
+def targets(patterned):
+    templates = torch.randn(2, len(patterned), 16, generator=torch.Generator().manual_seed(1))
+    return nn.functional.normalize(templates, dim=2)
+
+
+def test_a_batch_is_a_function_of_seed_and_step(patterned, targets):
+    plan = plan_of(GUIDED)
+    one, two = views_of(patterned, plan, teacher=targets), views_of(patterned, plan, teacher=targets)
+    two.batch(3)
+    a, b = one.batch(7), two.batch(7)
+    assert torch.equal(a.images["masked"], b.images["masked"]) and torch.equal(a.teacher, b.teacher)
+    other = views_of(patterned, plan, seed=1, teacher=targets).batch(7)
+    assert not torch.equal(a.images["masked"], other.images["masked"])
+
+
+def test_views_share_one_flip_and_the_teacher_saw_the_same(patterned, targets):
+    views = views_of(patterned, plan_of(batch=48), teacher=targets)
+    batch = views.batch(0)
+    images = batch.images
+    _, index = views.indices(0)
+    plain, mirrored = patterned.images[index], patterned.images[index].flip(-1)
+    flipped = (images["clean"] == mirrored).flatten(1).all(1)
+    assert torch.equal(images["clean"][~flipped], plain[~flipped]) and 10 < flipped.sum() < 38
+    assert torch.equal(batch.teacher, torch.where(flipped[:, None], targets[1, index], targets[0, index]))
+    assert torch.equal(images["masked"][~batch.masked], images["clean"][~batch.masked])
+    assert (images["masked"] != images["clean"])[batch.masked].flatten(1).any(1).all()
+    assert 10 < batch.masked.sum() < 38
+
+
+def test_an_epoch_shows_every_face_once(patterned):
+    views = views_of(patterned, plan_of(batch=8))
+    seen = torch.cat([views.indices(step)[1] for step in range(6)])
+    assert torch.equal(seen.sort().values, torch.arange(48))
+    assert views.indices(6)[0] == 1 and not torch.equal(views.indices(6)[1], views.indices(0)[1])
+
+
+def test_training_learns_and_logs(patterned, tmp_path):
+    done = training_of(patterned, plan_of(budget=640, masks=0.0), tmp_path)
+    heard = []
+    done.on_log = heard.append
+    done.run()
+    assert heard[-1]["loss"] < 0.5 * heard[0]["loss"]
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert lines == done.records == heard
+    assert lines[-1]["step"] == 80 and lines[-1]["faces"] == 640
+
+
+@pytest.mark.parametrize("terms", [(ELASTIC,), (GUIDED,), (ELASTIC, GUIDED)])
+def test_interrupted_and_resumed_equals_uninterrupted(patterned, targets, tmp_path, monkeypatch, terms):
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    plan = plan_of(*terms, budget=8 * 50, milestones=(0.5,))
+    whole = training_of(patterned, plan, tmp_path / "whole", teacher=targets)
+    whole.run()
+    broken = training_of(patterned, plan, tmp_path / "broken", teacher=targets)
+    step = broken._train_step
+
+    def fail_at_45(number):
+        if number == 45:
+            raise KeyboardInterrupt
+        return step(number)
+
+    broken._train_step = fail_at_45
+    with pytest.raises(KeyboardInterrupt):
+        broken.run()
+    resumed = training_of(patterned, plan, tmp_path / "broken", teacher=targets)
+    resumed._train_step, seen = (lambda number, go=resumed._train_step: seen.append(number) or go(number)), []
+    resumed.run()
+    assert seen == list(range(40, 50))
+    assert same(whole.network, resumed.network) and same(whole.objectives, resumed.objectives)
+    assert [r["loss"] for r in whole.records] == [r["loss"] for r in resumed.records]
+    assert whole.milestones.keys() == resumed.milestones.keys() == {0.5}
+    assert all(torch.equal(whole.milestones[0.5][n], resumed.milestones[0.5][n]) for n in whole.milestones[0.5])
+
+
+def test_a_finished_training_is_taken_up_without_a_step(patterned, tmp_path):
+    first = training_of(patterned, plan_of(), tmp_path)
+    first.run()
+    again = training_of(patterned, plan_of(), tmp_path)
+    again._train_step = None  # a step would fail
+    again.run()
+    assert same(first.network, again.network) and again.records == first.records
+
+
+def test_a_checkpoint_in_another_precision_is_not_resumed(patterned, tmp_path):
+    training_of(patterned, plan_of(), tmp_path).run()
+    views = views_of(patterned, plan_of())
+    other = Training(plan_of(), views, seed=0, folder=tmp_path, key="a key", precision="bf16")
+    other._resume()
+    assert other.step == 0
+
+
+def test_a_checkpoint_of_another_key_or_a_damaged_one_is_not_resumed(patterned, tmp_path):
+    first = training_of(patterned, plan_of(), tmp_path)
+    first.run()
+    other = training_of(patterned, plan_of(), tmp_path)
+    other.key = "another key"
+    other._resume()
+    assert other.step == 0
+    path = tmp_path / "checkpoints" / "last.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    again = training_of(patterned, plan_of(), tmp_path)
+    again._resume()
+    assert again.step == 0
+
+
+def test_a_student_starts_from_the_backbone_it_is_given(patterned, tmp_path):
+    parent = training_of(patterned, plan_of(), tmp_path / "parent")
+    parent.run()
+    child = training_of(patterned, plan_of(), tmp_path / "child", start=parent.network.state_dict())
+    assert same(child.network, parent.network)
+    assert not same(child.objectives, parent.objectives)
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_name_and_leaves_no_checkpoint(patterned, tmp_path):
+    broken = training_of(patterned, plan_of(budget=8 * 30), tmp_path)
+    with torch.no_grad():
+        broken.network.fc.bias.fill_(math.nan)
+    with pytest.raises(FloatingPointError, match=r"not finite at step 20 of 30: \{'margin': nan\}.*learning rate"):
+        broken.run()
+    assert not (tmp_path / "checkpoints" / "last.safetensors").exists()
+
+
+def test_a_term_without_its_teacher_is_refused(patterned, tmp_path):
+    with pytest.raises(ValueError, match=r"template_kd\.TemplateKD needs a teacher"):
+        training_of(patterned, plan_of(GUIDED), tmp_path)
+
+
+def test_more_faces_in_a_batch_than_in_the_set_are_refused(patterned):
+    with pytest.raises(ValueError, match="batch 64 is larger than the set of 48 faces"):
+        views_of(patterned, plan_of(batch=64))
+
+
+def test_one_cycle_rises_falls_and_ends_at_zero():
+    schedule = Schedule(budget=1, learning_rate=0.2, warm_up=0.25)
+    assert [learning_rate(schedule, at) for at in (0, 0.125, 0.25, 1)] == pytest.approx([0, 0.1, 0.2, 0])
+    assert learning_rate(schedule, 0.625) == pytest.approx(0.1)
+    assert learning_rate(schedule, 0.0, warm_up=False) == 0.2
+
+
+def test_steps_are_those_of_the_published_schedule():
+    schedule = Schedule(budget=1, learning_rate=0.1, policy="steps")
+    for epochs, rate in ((0, 0.1), (6.9, 0.1), (7.1, 1e-2), (13.1, 1e-3), (19.1, 1e-4), (25, 1e-5)):
+        assert learning_rate(schedule, epochs / 26) == pytest.approx(rate)
+    with pytest.raises(ValueError, match="Unknown policy 'cosine'"):
+        learning_rate(dataclasses.replace(schedule, policy="cosine"), 0.5)
+
+
+def test_precision_is_what_was_asked_for():
+    cpu = torch.device("cpu")
+    assert choose_precision("fp32", cpu) == torch.float32 and choose_precision("bf16", cpu) == torch.bfloat16
+    assert choose_precision("auto", cpu) in (torch.float32, torch.bfloat16)
+    with pytest.raises(ValueError, match="Unknown precision 'fp16'"):
+        choose_precision("fp16", cpu)
+
+
+@pytest.mark.parametrize("name", [stage.name for stage in ABLATION])
+def test_every_rung_takes_three_steps(patterned, targets, tmp_path, name):
+    stage = STAGES[name]
+    terms = [dataclasses.replace(t, settings={**t.settings}) for t in stage.objectives]
+    done = training_of(patterned, plan_of(*terms, budget=24, masks=stage.mask_probability), tmp_path, teacher=targets)
+    before = {n: p.detach().clone() for n, p in done.network.named_parameters()}
+    done.run()
+    moved = [n for n, p in done.network.named_parameters() if p.requires_grad and not torch.equal(p, before[n])]
+    assert len(moved) == sum(p.requires_grad for p in done.network.parameters())
+
+
+@pytest.mark.gpu
+def test_a_gpu_trains_the_same_batches(patterned, tmp_path):
+    plan = plan_of(budget=80)
+    views = Views(faces=patterned, plan=plan, seed=0, device=torch.device("cuda"))
+    images, expected = views.batch(3).images, views_of(patterned, plan).batch(3).images
+    assert (images["masked"].cpu().int() - expected["masked"].int()).abs().max() <= 1
+    done = Training(plan, views, seed=0, folder=tmp_path, key="a key")
+    done.run()
+    assert math.isfinite(done.records[-1]["loss"])
+
+
+def test_batch_norm_freezes_after_half_an_epoch_of_this_training(patterned, tmp_path):
+    plan = dataclasses.replace(plan_of(budget=8 * 12), batch_norm="frozen after half an epoch")  # six steps an epoch
+    done = training_of(patterned, plan, tmp_path)
+    kept = []
+    step = done._train_step
+
+    def watched(number):
+        losses = step(number)
+        kept.append(done.network.bn1.running_mean.clone())
+        return losses
+
+    done._train_step = watched
+    done.run()
+    moved = [not torch.equal(a, b) for a, b in itertools.pairwise(kept)]
+    assert moved == [True, True] + [False] * 9
+
+
+def test_images_that_an_objective_makes_leave_batch_norm_s_statistics_alone(patterned, tmp_path):
+    done = training_of(patterned, plan_of(), tmp_path)
+    done.network.train()
+    before = done.network.bn1.running_mean.clone()
+    made = torch.zeros(4, 3, 112, 112).uniform_(-1, 1).requires_grad_()
+    done._embed_made(made).sum().backward()
+    assert torch.equal(done.network.bn1.running_mean, before) and made.grad.abs().sum() > 0
+    done._embed(made)
+    assert not torch.equal(done.network.bn1.running_mean, before)
+
+
+def test_a_view_that_an_objective_needs_and_the_plan_lacks_is_refused(patterned, tmp_path):
+    term = Term(objective="focusface.FocusFace")
+    with pytest.raises(ValueError, match=r"focusface\.FocusFace needs the view 'clean'; the plan has"):
+        training_of(patterned, plan_of(term), tmp_path)
+
+
+def test_two_views_take_half_the_steps_of_one(patterned, tmp_path):
+    plan = dataclasses.replace(plan_of(budget=64), views=("clean", "masked"))
+    done = training_of(patterned, plan, tmp_path)
+    done.run()
+    assert done.step == 4 and done.records[-1]["faces"] == 64

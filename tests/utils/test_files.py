@@ -1,0 +1,66 @@
+import math
+import subprocess
+import sys
+import time
+
+import pytest
+
+from maskinv_lib.utils import files
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "below" / "a.txt"
+    files.write_text(path, "first")
+    with pytest.raises(RuntimeError), files.whole_file(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "first"
+    assert [entry.name for entry in path.parent.iterdir()] == ["a.txt"]
+
+
+def test_json_round_trip_and_refusals(tmp_path):
+    files.write_json(tmp_path / "a.json", {"b": [1, 2.5], "a": None})
+    assert files.read_json(tmp_path / "a.json") == {"a": None, "b": [1, 2.5]}
+    with pytest.raises(ValueError):
+        files.write_json(tmp_path / "b.json", {"a": math.nan})
+    assert not (tmp_path / "b.json").exists()
+    (tmp_path / "c.json").write_text('{"a": ')
+    with pytest.raises(ValueError, match=r"c\.json is not valid JSON.*Delete it"):
+        files.read_json(tmp_path / "c.json")
+
+
+def test_hashes_follow_content_only(tmp_path):
+    assert files.content_hash({"a": 1, "b": 2}) == files.content_hash({"b": 2, "a": 1})
+    assert files.content_hash({"a": 1}) != files.content_hash({"a": 2})
+    for name in ("x", "y"):
+        (tmp_path / name).write_bytes(b"same")
+    assert files.file_hash(tmp_path / "x") == files.file_hash(tmp_path / "y")
+
+
+HOLD = """
+import sys, time
+from maskinv_lib.utils.files import only_process
+with only_process(sys.argv[1], "the run"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_lock_names_its_holder_and_dies_with_it(tmp_path):
+    path = tmp_path / "lock"
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    with (
+        pytest.raises(RuntimeError, match=f"the run is in use by process {process.pid} "),
+        files.only_process(path, "the run"),
+    ):
+        pass
+    process.kill()
+    process.wait()
+    for _ in range(100):
+        try:
+            with files.only_process(path, "the run"):
+                return
+        except RuntimeError:
+            time.sleep(0.05)
+    pytest.fail("the lock outlived its process")
