@@ -33,9 +33,6 @@ from maskinv_lib.evaluation.resampling import (
     threshold_grid,
 )
 
-UNMASKED = "unmasked-unmasked"
-"""The condition whose pairs fix the threshold that is applied to masked pairs."""
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation:

@@ -8,9 +8,10 @@ are shown but never decide.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
-from maskinv_lib.evaluation.evaluate import UNMASKED, Evaluation
+from maskinv_lib.evaluation.evaluate import Evaluation
 from maskinv_lib.evaluation.metrics import NOT_MEASURABLE, RATES
 from maskinv_lib.evaluation.uncertainty import ONE_NETWORK, Interval, holm, p_value, paired_difference
+from maskinv_lib.study.data import UNMASKED
 
 Case = tuple[str, str]
 """(condition, mask kinds): what the two faces of a comparison wear."""

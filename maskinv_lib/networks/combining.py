@@ -8,10 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from maskinv_lib.study.data import HOWS
 from maskinv_lib.utils import checks
-
-HOWS = ("concatenate", "by predicted mask", "by true mask")
-"""Ways to combine. The last two differ only in where the knowledge of masks comes from; the true one is a bound."""
 
 _TOLERANCE = 1e-3  # of a template's length
 

@@ -78,8 +78,8 @@ class MaskClassifier(nn.Module):
         return _applied(self, lambda given: self(given) > 0, templates)
 
 
-HEADS = {kind.name: kind for kind in (EUM, MaskClassifier)}
-"""Name in a head's file -> its class."""
+CLASSES = {kind.name: kind for kind in (EUM, MaskClassifier)}
+"""Name of a head (``study.data.HEADS``) -> its class."""
 
 
 def apply_head(head: EUM, templates: Tensor | np.ndarray) -> Tensor | np.ndarray:
@@ -112,12 +112,12 @@ def load_head(path: Path) -> tuple[EUM | MaskClassifier, dict]:
     """
     tensors, metadata = weights.read_tensors(path)
     try:
-        name = checks.choose("head", metadata.get("head"), HEADS)
+        name = checks.choose("head", metadata.get("head"), CLASSES)
         size = checks.whole_number("embedding_size", metadata.get("embedding_size"), minimum=1)
     except ValueError as error:
         raise ValueError(f"{path} does not say which head it is: {error} Delete it and adapt the head anew.") from None
     with torch.device("meta"):
-        head = HEADS[name](embedding_size=size)
+        head = CLASSES[name](embedding_size=size)
     found = weights.differences(head, tensors)
     if found:
         raise ValueError(f"{path} does not hold the {name} it names: {found}. Delete it and adapt the head anew.")

@@ -4,14 +4,14 @@ import time
 from collections.abc import Iterator
 
 from maskinv_lib.evaluation.benchmarks import Comparisons
-from maskinv_lib.evaluation.evaluate import UNMASKED, evaluate
+from maskinv_lib.evaluation.evaluate import evaluate
 from maskinv_lib.evaluation.metrics import error_curve, measure
 from maskinv_lib.evaluation.resampling import identity_weights
 from maskinv_lib.pipeline import models
 from maskinv_lib.pipeline.records import Evaluated, read_evaluation, write_evaluation
 from maskinv_lib.pipeline.sources import AnyBenchmark, benchmark_of
 from maskinv_lib.pipeline.train import _commit, train
-from maskinv_lib.study.data import RealFaces
+from maskinv_lib.study.data import UNMASKED, RealFaces
 from maskinv_lib.study.runs import Run
 from maskinv_lib.utils import files, paths
 

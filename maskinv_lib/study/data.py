@@ -13,6 +13,21 @@ MASK_KINDS = ("seen", "unseen")
 PROTOCOLS = ("all-pairs", "official", "sessions")
 """Which pairs of a set of real masks are compared."""
 
+CONDITIONS = ("unmasked-unmasked", "masked-unmasked", "masked-masked")
+"""What the two faces of a comparison wear."""
+
+UNMASKED = CONDITIONS[0]
+"""The condition whose pairs fix the threshold that is applied to masked pairs."""
+
+FOLDS = 10
+"""Parts of a verification set for its cross-validated accuracy, as LFW has them."""
+
+HEADS = ("mask-classifier", "eum")
+"""What is trained on frozen templates: a classifier that predicts masks, and SRT's embedding unmasking model."""
+
+HOWS = ("concatenate", "by predicted mask", "by true mask")
+"""Ways to combine finished recognisers. With the last one the combination is told the truth: an oracle."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RenderedFaces:

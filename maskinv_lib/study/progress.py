@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
+from maskinv_lib.study.data import CONDITIONS
 from maskinv_lib.study.jobs import stale
 from maskinv_lib.study.recipes import Profile
 from maskinv_lib.study.runs import Run
@@ -144,15 +145,14 @@ def _minutes(seconds: float) -> str:
 
 def eer_table(metrics: Path) -> str:
     """Return the ladder as text: EER in % per stage (mean over seeds) for each condition, unseen or real masks."""
-    wanted = ("unmasked-unmasked", "masked-unmasked", "masked-masked")
     cells: dict[str, dict] = {}
     with metrics.open(newline="") as file:
         for row in csv.DictReader(file):
-            shown = row["condition"] in wanted and row["mask_kinds"] != "seen"
+            shown = row["condition"] in CONDITIONS and row["mask_kinds"] != "seen"
             if row["metric"] == "eer" and row["value"] and row["seed"] != "all" and shown:
                 cells.setdefault(row["stage"], {}).setdefault(row["condition"], []).append(float(row["value"]))
-    lines = [f"{'EER in %, mean of seeds':<24}" + "".join(f"{condition:>20}" for condition in wanted)]
+    lines = [f"{'EER in %, mean of seeds':<24}" + "".join(f"{condition:>20}" for condition in CONDITIONS)]
     for stage, values in cells.items():
-        numbers = [f"{100 * sum(found) / len(found):.2f}" if (found := values.get(name)) else "" for name in wanted]
+        numbers = [f"{100 * sum(found) / len(found):.2f}" if (found := values.get(name)) else "" for name in CONDITIONS]
         lines.append(f"{stage:<24}" + "".join(f"{number:>20}" for number in numbers))
     return "\n".join(lines)

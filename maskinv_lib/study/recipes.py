@@ -13,8 +13,6 @@ TEACHER_VIEWS = ("clean", "masked")
 FLIPS = ("shared", "separate")
 BATCH_NORMS = ("live", "frozen after half an epoch")
 TRAINING_MASKS = (*MASK_KINDS, "recoloured")
-HEADS = ("mask-classifier", "eum")
-HOWS = ("concatenate", "by predicted mask", "by true mask")
 
 
 @dataclass(frozen=True, kw_only=True)

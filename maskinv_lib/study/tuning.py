@@ -9,12 +9,12 @@ import io
 from pathlib import Path
 
 from maskinv_lib.study import choices
+from maskinv_lib.study.data import CONDITIONS
 from maskinv_lib.study.profiles import known_stages
 from maskinv_lib.study.recipes import Profile, Stage
 from maskinv_lib.study.runs import Run
 from maskinv_lib.utils import files
 
-CONDITIONS = ("unmasked-unmasked", "masked-unmasked", "masked-masked")
 COLUMNS = ("stage", "learning_rate", "faces", *(f"eer {condition}" for condition in CONDITIONS), "chosen")
 
 

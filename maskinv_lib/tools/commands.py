@@ -63,8 +63,8 @@ def _seed(made: argparse.ArgumentParser) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from maskinv_lib.evaluation.evaluate import UNMASKED
     from maskinv_lib.faces.alignment import read_landmarks
+    from maskinv_lib.study.data import UNMASKED
     from maskinv_lib.tools.recogniser import fixed_threshold, open_recogniser
 
     recogniser = open_recogniser(options.model)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from maskinv_lib.evaluation.benchmarks.bins import FOLDS, write_bin
+from maskinv_lib.evaluation.benchmarks.bins import write_bin
 from maskinv_lib.evaluation.benchmarks.real_masks import OFFICIAL, Pairs
 from maskinv_lib.evaluation.benchmarks.real_sets import lfw_folder
 from maskinv_lib.faces import SIZE, Faces
@@ -19,6 +19,7 @@ from maskinv_lib.faces.folders import SUFFIXES, Folder, read_folder
 from maskinv_lib.faces.masks.drawing import KINDS, draw_masks
 from maskinv_lib.faces.pictures import decode
 from maskinv_lib.faces.record_writer import write_records
+from maskinv_lib.study.data import FOLDS
 from maskinv_lib.utils import checks, files
 from maskinv_lib.utils.randomness import key, permutation, uniform
 

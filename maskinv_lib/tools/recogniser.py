@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from maskinv_lib.evaluation.benchmarks import RELEASED
-from maskinv_lib.evaluation.evaluate import UNMASKED
 from maskinv_lib.evaluation.metrics import NOT_MEASURABLE, OPERATING_POINTS
 from maskinv_lib.faces.photographs import Photographs, pixels_of
 from maskinv_lib.networks.published import import_weights
 from maskinv_lib.networks.templates import NetworkRecogniser, similarity
 from maskinv_lib.networks.weights import OWN, read_tensors
+from maskinv_lib.study.data import UNMASKED
 from maskinv_lib.study.runs import Run, open_run
 from maskinv_lib.utils import checks, files
 

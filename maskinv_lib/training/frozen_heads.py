@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maskinv_lib.networks.heads import EUM, MaskClassifier
-from maskinv_lib.training.objectives import number
 from maskinv_lib.utils import checks
+from maskinv_lib.utils.checks import number
 from maskinv_lib.utils.randomness import key, permutation, uniform
 
 LOG_EVERY = 20

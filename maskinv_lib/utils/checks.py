@@ -1,6 +1,7 @@
 """Checks on what people type: one clear error that names the thing, its value and what is allowed."""
 
 import difflib
+import math
 from collections.abc import Iterable
 from numbers import Integral, Real
 
@@ -35,3 +36,12 @@ def only_known(what: str, given: Iterable[str], known: Iterable[str]) -> None:
     names = list(known)
     for name in given:
         choose(what, name, names)
+
+
+def number(what: str, value: object, minimum: float = 0.0, maximum: float = math.inf) -> float:
+    """Return ``value`` as a float if it is a finite number from ``minimum`` to ``maximum``; else raise ValueError."""
+    ok = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    if not ok or not minimum <= value <= maximum:
+        upper = f"to {maximum:.6g}" if math.isfinite(maximum) else "up"
+        raise ValueError(f"{what} must be a number from {minimum:.6g} {upper}, not {value!r} ({type(value).__name__}).")
+    return float(value)

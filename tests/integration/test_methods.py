@@ -14,9 +14,9 @@ from maskinv_lib.pipeline import evaluate, models, records, sources
 from maskinv_lib.pipeline.train import train
 from maskinv_lib.study import choices, methods, tuning
 from maskinv_lib.study.ablation import ABLATION
+from maskinv_lib.study.data import HEADS, HOWS
 from maskinv_lib.study.launch import run_study
 from maskinv_lib.study.profiles import STAGES, STAGES_BY_PEOPLE, get_profile
-from maskinv_lib.study.recipes import HEADS, HOWS
 from maskinv_lib.study.runs import Run, all_runs, planned_runs, point_run, sweep_runs
 from maskinv_lib.tools.recogniser import open_recogniser
 from maskinv_lib.training.objectives import build_objective, known_objectives

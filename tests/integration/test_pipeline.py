@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from maskinv_lib.evaluation.benchmarks.rendered import CONDITIONS, masked_copy
+from maskinv_lib.evaluation.benchmarks.rendered import CASES, masked_copy
 from maskinv_lib.faces import Faces
 from maskinv_lib.networks import build_network
 from maskinv_lib.networks.templates import NetworkRecogniser, teacher_templates
@@ -60,9 +60,9 @@ def test_every_rung_leaves_a_model_a_log_and_a_finished_status(ladder, stage):
 @pytest.mark.parametrize("stage", ABLATION)
 def test_every_rung_is_measured_under_every_condition_and_read_back_the_same(ladder, stage):
     run, found = tiny.run_of(stage), ladder[1][stage]
-    assert tuple(found.evaluations) == CONDITIONS == tuple(found.curves)
+    assert tuple(found.evaluations) == CASES == tuple(found.curves)
     again = records.read_evaluation(run)
-    assert tuple(again.evaluations) == CONDITIONS
+    assert tuple(again.evaluations) == CASES
     for place, evaluation in found.evaluations.items():
         read = again.evaluations[place]
         assert read.metrics == evaluation.metrics
@@ -161,7 +161,7 @@ def test_nothing_but_the_declared_files_is_left_behind(ladder):
 
 def test_the_masked_threshold_is_the_one_fixed_on_unmasked_pairs(ladder):
     run, found = tiny.run_of(BASELINE), ladder[1][BASELINE]
-    clean, masked = CONDITIONS[0], ("masked-masked", "unseen")
+    clean, masked = CASES[0], ("masked-masked", "unseen")
     threshold = found.evaluations[clean].threshold
     comparisons = {(c, k): scores for c, k, scores in evaluate.score(run)}[masked]
     metric = found.evaluations[masked].metrics["fnmr_at_unmasked_threshold"]
@@ -405,7 +405,7 @@ def test_a_published_evaluation_is_opened_where_nothing_was_trained(ladder, fres
         (place / name).write_bytes((shared[0] / "tiny" / "seed-0" / BASELINE / name).read_bytes())
     found = evaluate.open_evaluation(run)
     assert "published results" in found.source
-    assert found.evaluations[CONDITIONS[0]].metrics == ladder[1][BASELINE].evaluations[CONDITIONS[0]].metrics
+    assert found.evaluations[CASES[0]].metrics == ladder[1][BASELINE].evaluations[CASES[0]].metrics
     with pytest.raises(FileNotFoundError, match="Make it with"):
         evaluate.open_evaluation(tiny.run_of("kd-only"))
     assert isinstance(sources.faces_of(run.profile, "train"), Faces)

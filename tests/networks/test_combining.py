@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from maskinv_lib.networks.combining import HOWS, choose_by_mask, combined, concatenate
+from maskinv_lib.networks.combining import choose_by_mask, combined, concatenate
+from maskinv_lib.study.data import HOWS
 
 
 def templates(count, size, seed, dtype=np.float32):

@@ -18,9 +18,8 @@ from maskinv_lib.evaluation.benchmarks import Comparisons
 from maskinv_lib.evaluation.benchmarks.bin_pickles import Reader, RefusedError, StoredArray
 from maskinv_lib.faces import SIZE
 from maskinv_lib.faces.pictures import decode, encode_jpeg
+from maskinv_lib.study.data import FOLDS
 from maskinv_lib.utils import files
-
-FOLDS = 10
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

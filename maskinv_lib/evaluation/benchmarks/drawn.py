@@ -14,9 +14,9 @@ from torch import Tensor
 from maskinv_lib.evaluation.benchmarks import RELEASED, Comparisons
 from maskinv_lib.faces import Faces
 from maskinv_lib.faces.masks.drawing import draw_masks
+from maskinv_lib.study.data import FOLDS
 from maskinv_lib.utils.randomness import key
 
-FOLDS = 10
 CHUNK = 512
 Templates = dict[str, np.ndarray]
 """Mask kinds ("none", "seen", "unseen") -> templates, float32 [N, D] of unit length."""

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from maskinv_lib.evaluation.benchmarks import Comparisons
 from maskinv_lib.faces import Faces
+from maskinv_lib.study.data import CONDITIONS
 
-CONDITIONS = ("unmasked-unmasked", "masked-unmasked", "masked-masked", "all")
+CASES = (*CONDITIONS, "all")
 """Mask states of a pair's two pictures, in either order; ``all`` pools the three."""
 
 OFFICIAL, ALL_PAIRS = "official", "all-pairs"
@@ -103,13 +104,13 @@ class RealBenchmark:
         if condition == "all":
             return np.ones(len(pairs), bool)
         number_masked = self.masked[pairs.first].astype(np.int8) + self.masked[pairs.second]
-        return number_masked == CONDITIONS.index(condition)
+        return number_masked == CASES.index(condition)
 
     def counts(self, protocol: str) -> dict[str, Counts]:
         """Return condition -> numbers of genuine and impostor pairs, repeated ones counted as often as listed."""
         pairs = self.pairs(protocol)
         genuine = self._genuine(pairs)
-        inside = {condition: self._inside(pairs, condition) for condition in CONDITIONS}
+        inside = {condition: self._inside(pairs, condition) for condition in CASES}
         return {
             name: Counts(int((some & genuine).sum()), int((some & ~genuine).sum())) for name, some in inside.items()
         }
@@ -118,7 +119,7 @@ class RealBenchmark:
     def missing(self) -> tuple[tuple[str, str], ...]:
         """(condition, protocol) that ``comparisons`` leaves out, having no genuine or no impostor pair."""
         found = [(protocol, self.counts(protocol)) for protocol in self.protocols]
-        return tuple((name, protocol) for protocol, counts in found for name in CONDITIONS if 0 in counts[name])
+        return tuple((name, protocol) for protocol, counts in found for name in CASES if 0 in counts[name])
 
     def templates(self, recogniser: Callable[[Tensor], Tensor]) -> dict[str, np.ndarray]:
         """Return the templates, float32 [N, D], of the faces: ``recogniser`` gets uint8 [N, 3, 112, 112]."""
@@ -212,7 +213,7 @@ class OneProtocol:
         """Yield (condition, "none" for unmasked pairs and ``REAL`` for others, comparisons) of the protocol."""
         for condition, protocol, found in self.of.comparisons(templates):
             if protocol == self.protocol:
-                yield condition, "none" if condition == CONDITIONS[0] else REAL, found
+                yield condition, "none" if condition == CASES[0] else REAL, found
 
 
 def _scores(templates: np.ndarray, pairs: Pairs) -> np.ndarray:

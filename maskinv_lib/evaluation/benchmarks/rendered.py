@@ -14,11 +14,10 @@ from torch import Tensor
 from maskinv_lib.evaluation.benchmarks import RELEASED, Comparisons
 from maskinv_lib.faces import Faces
 from maskinv_lib.faces.masks.drawing import draw_masks
+from maskinv_lib.study.data import FOLDS
 from maskinv_lib.utils.randomness import key
 
-FOLDS = 10
-
-CONDITIONS = (
+CASES = (
     ("unmasked-unmasked", "none"),
     ("masked-unmasked", "seen"),
     ("masked-masked", "seen"),
@@ -85,9 +84,9 @@ class RenderedBenchmark:
         return {kinds: recogniser(make()).numpy() for kinds, make in pictures.items()}
 
     def comparisons(self, templates: dict[str, np.ndarray]) -> Iterator[tuple[str, str, Comparisons]]:
-        """Yield (condition, mask kinds, comparisons) for each of ``CONDITIONS``."""
+        """Yield (condition, mask kinds, comparisons) for each of ``CASES``."""
         pooled: dict[str, list[Comparisons]] = {"seen": [], "unseen": []}
-        for condition, kinds in CONDITIONS:
+        for condition, kinds in CASES:
             if condition == "all":
                 yield condition, kinds, _pool(pooled[kinds])
                 continue

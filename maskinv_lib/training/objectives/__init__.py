@@ -7,11 +7,9 @@ uses them, with which settings (``study``). To add one, add a file with a subcla
 import importlib
 import inspect
 import keyword
-import math
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from numbers import Real
 
 from torch import Tensor, nn
 
@@ -109,15 +107,6 @@ def build_objective(
     run = {"embedding_size": embedding_size, "classes": classes, "seed": seed, "map_shape": map_shape}
     given = {item.name: run[item.name] for item in arguments if item.name in GIVEN}
     return make(**given, **{known[_setting(key)]: value for key, value in settings.items()})
-
-
-def number(what: str, value: object, minimum: float = 0.0, maximum: float = math.inf) -> float:
-    """Return ``value`` as a float if it is a finite number from ``minimum`` to ``maximum``; else raise ValueError."""
-    ok = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-    if not ok or not minimum <= value <= maximum:
-        upper = f"to {maximum:.6g}" if math.isfinite(maximum) else "up"
-        raise ValueError(f"{what} must be a number from {minimum:.6g} {upper}, not {value!r} ({type(value).__name__}).")
-    return float(value)
 
 
 def _module(name: str) -> object:

@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskinv_lib.training.objectives import Batch, number
+from maskinv_lib.training.objectives import Batch
 from maskinv_lib.training.objectives.margins import Softmax, add_angle
 from maskinv_lib.training.objectives.template_kd import TemplateKD, unit_templates
 from maskinv_lib.utils import checks
+from maskinv_lib.utils.checks import number
 
 KINDS = {"arc": (0.5, math.pi), "cos": (0.35, 2.0)}
 """Margin functions, with the usual and the largest margin: radians for "arc", a cosine for "cos"."""

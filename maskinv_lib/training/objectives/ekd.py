@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskinv_lib.training.objectives import Batch, number
+from maskinv_lib.training.objectives import Batch
 from maskinv_lib.training.objectives.margins import ArcFace
+from maskinv_lib.utils.checks import number
 
 LEVELS = (1, 2, 3, 4, 5, 6)
 """The thresholds stand at false positive rates of 10 to the power of minus these."""

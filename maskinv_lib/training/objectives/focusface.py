@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskinv_lib.training.objectives import Batch, number
+from maskinv_lib.training.objectives import Batch
 from maskinv_lib.training.objectives.margins import ArcFace
 from maskinv_lib.utils import randomness
+from maskinv_lib.utils.checks import number
 
 WIDTH = 32
 """Width of the mask embedding."""

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskinv_lib.training.objectives import Batch, number
+from maskinv_lib.training.objectives import Batch
 from maskinv_lib.training.objectives.margins import CosFace
 from maskinv_lib.utils import checks, randomness
+from maskinv_lib.utils.checks import number
 
 FIT_STEPS = 400
 """Adam steps in which the teacher's classifier is fitted."""

@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskinv_lib.training.objectives import Batch, Objective, number
+from maskinv_lib.training.objectives import Batch, Objective
 from maskinv_lib.utils import checks, randomness
+from maskinv_lib.utils.checks import number
 
 _SHORTEST = 1e-6  # a vector below this length is not stretched to length 1, so that its gradient stays finite
 

@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskinv_lib.faces import SIZE
-from maskinv_lib.training.objectives import Batch, number
+from maskinv_lib.training.objectives import Batch
 from maskinv_lib.training.objectives.focusface import WIDTH, MaskBranch, draw_weights, maps_of, standardised
 from maskinv_lib.training.objectives.margins import ElasticFaceArc
 from maskinv_lib.utils import randomness
+from maskinv_lib.utils.checks import number
 
 CHANNELS = (16, 32, 24, 16)
 """Channels of the decoder's maps, from 7 x 7 to 56 x 56."""

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
-from maskinv_lib.training.objectives import Batch, Objective, number
+from maskinv_lib.training.objectives import Batch, Objective
 from maskinv_lib.training.objectives.template_kd import unit_templates
+from maskinv_lib.utils.checks import number
 
 
 class MaskRelations(Objective):

@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskinv_lib.training.objectives import Batch, Objective, number
+from maskinv_lib.training.objectives import Batch, Objective
+from maskinv_lib.utils.checks import number
 
 ANGLE_SAMPLES = 128
 """Most samples of a batch whose angles are compared; the angles of B samples take B^3 numbers."""

@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskinv_lib.training.objectives import Batch, Objective, number
+from maskinv_lib.training.objectives import Batch, Objective
+from maskinv_lib.utils.checks import number
 
 PAPER_SIZE = 512
 """Embedding size at which the paper states lambda."""

@@ -2,8 +2,9 @@
 
 from torch import Tensor
 
-from maskinv_lib.training.objectives import Batch, Objective, number
+from maskinv_lib.training.objectives import Batch, Objective
 from maskinv_lib.training.objectives.template_kd import PAPER_SIZE, unit_templates
+from maskinv_lib.utils.checks import number
 
 
 class TwoMasks(Objective):

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from maskinv_lib.evaluation.benchmarks.rendered import CONDITIONS, FOLDS, RenderedBenchmark, masked_copy
+from maskinv_lib.evaluation.benchmarks.rendered import CASES, RenderedBenchmark, masked_copy
 from maskinv_lib.faces import Faces
+from maskinv_lib.study.data import FOLDS
 
 PEOPLE, VIEWS = 30, 4
 
@@ -40,14 +41,14 @@ def compared(benchmark, templates):
 
 
 def test_all_conditions_come_in_order_unmasked_first(compared):
-    assert tuple(compared) == CONDITIONS
-    assert CONDITIONS[0] == ("unmasked-unmasked", "none")
-    assert all(kinds in ("seen", "unseen") for _, kinds in CONDITIONS[1:])
+    assert tuple(compared) == CASES
+    assert CASES[0] == ("unmasked-unmasked", "none")
+    assert all(kinds in ("seen", "unseen") for _, kinds in CASES[1:])
 
 
 def test_every_reference_meets_every_probe_in_the_same_pairs_in_every_condition(compared):
     half = PEOPLE * VIEWS // 2
-    first = compared[CONDITIONS[0]]
+    first = compared[CASES[0]]
     assert len(first) == half * half
     assert first.genuine.sum() == PEOPLE * (VIEWS // 2) ** 2
     for (condition, _), found in compared.items():
@@ -95,7 +96,7 @@ def test_all_pools_the_three_conditions_of_one_kind_of_masks(compared, kinds):
 
 
 def test_folds_share_no_people_and_hold_as_many_impostor_as_genuine_pairs(compared):
-    found = compared[CONDITIONS[0]]
+    found = compared[CASES[0]]
     people = []
     for fold in range(FOLDS):
         inside = found.fold == fold
@@ -108,7 +109,7 @@ def test_folds_share_no_people_and_hold_as_many_impostor_as_genuine_pairs(compar
 def test_folds_are_the_same_for_every_network(benchmark, templates, compared):
     other = {kinds: values[:, ::-1].copy() for kinds, values in templates.items()}
     again = next(found for _, _, found in benchmark.comparisons(other))
-    np.testing.assert_array_equal(again.fold, compared[CONDITIONS[0]].fold)
+    np.testing.assert_array_equal(again.fold, compared[CASES[0]].fold)
 
 
 def test_masks_are_the_same_every_time_however_they_are_drawn():
