@@ -2,21 +2,16 @@
 
 import argparse
 import ast
-import os
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 
-from maskinv_lib.study import progress, tuning
+from maskinv_lib.study import jobs, progress, tuning
 from maskinv_lib.study.launch import notebook_job, noted, run_choose, run_study
 from maskinv_lib.study.profiles import get_profile
-from maskinv_lib.study.progress import event
-from maskinv_lib.study.recipes import Profile
 from maskinv_lib.study.runs import open_profile, open_run
 from maskinv_lib.tools import commands
 from maskinv_lib.utils import paths
-
-pass
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -34,66 +29,42 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m maskinv_lib", description=__doc__)
-    known = parser.add_subparsers(required=True, metavar="command")
+    about = "Commands of the study, and for your own faces and models."
+    root = argparse.ArgumentParser(prog="python -m maskinv_lib", description=about)
+    subparsers = root.add_subparsers(required=True, metavar="command")
 
-    def command(name: str, function: object, text: str) -> argparse.ArgumentParser:
-        made = known.add_parser(name, help=text, description=text)
-        made.set_defaults(command=function)
-        return made
+    def command(name: str, function: object, text: str, *options: str) -> argparse.ArgumentParser:
+        parser = subparsers.add_parser(name, help=text, description=text)
+        parser.set_defaults(command=function)
+        for option in options:
+            parser.add_argument(f"--{option}", **OPTIONS[option])
+        return parser
 
-    def profile_of(made: argparse.ArgumentParser) -> None:
-        made.add_argument("--profile", default="laptop", help="smoke, laptop, gpu or real")
+    command("study", _study, "Run the study of a profile through the workflow.", "profile", "scope", "seeds", "cores")
+    text = "Try three settings per stage on validation people and record the best."
+    command("choose", _choose, text, "profile", "scope", "cores")
+    text = "Copy a finished study, or one finished stage, from runs/ to results/."
+    command("publish", _publish, text, "profile", "scope", "stage")
+    text = "Copy published stages back to runs/ as finished, if their key still matches."
+    command("restore", _restore, text, "profile", "scope", "stage")
 
-    def scope_of(made: argparse.ArgumentParser) -> None:
-        profile_of(made)
-        made.add_argument("--scope", default="ablation", help="six rungs, or all: every system beside them too")
+    text = "Train one method, or import or combine networks, without a notebook."
+    command("train", _train, text, "profile", "stage", "seed", "overrides")
+    text = "Evaluate one trained method on one benchmark, without a notebook."
+    command("evaluate", _evaluate, text, "profile", "stage", "seed", "overrides", "benchmark")
 
-    def run_of(made: argparse.ArgumentParser) -> None:
-        profile_of(made)
-        made.add_argument("--stage", required=True, help="name of a stage")
-        made.add_argument("--seed", type=_literal, default=0)
-        made.add_argument("--overrides", default="", help='single values, such as "lambda=300, people=100"')
-
-    made = command("study", _study, "Run the whole study of a profile through the workflow.")
-    scope_of(made)
-    made.add_argument("--seeds", type=_literal, help="number of seeds, from 0 (default: the profile's)")
-    made.add_argument("--cores", type=int, help="processor cores to use (default: all)")
-
-    made = command("faces", _faces, "Render the faces of a profile into the cache.")
-    profile_of(made)
-    made.add_argument("--threads", type=int, help="threads to render with (default: all cores)")
-
-    made = command("notebook", _notebook, "Execute one notebook; its copy appears only if every cell ran.")
-    made.add_argument("notebook", type=Path)
-    made.add_argument("output", type=Path)
-    made.add_argument("--log", type=Path, required=True, help="text file; a notebook with an error is left beside it")
-    made.add_argument("--threads", type=int, default=1)
-    made.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
-
-    run_of(command("train", _train, "Train one system, or adapt, import or combine it, without a notebook."))
-    made = command("evaluate", _evaluate, "Measure one trained system on one benchmark, without a notebook.")
-    run_of(made)
-    made.add_argument("--benchmark", default="", help="its name (default: the profile's first)")
-
-    made = command("choose", _choose, "Try three settings a stage on validation people and write down the best ones.")
-    scope_of(made)
-    made.add_argument("--cores", type=int, help="processor cores to use (default: all)")
-
-    made = command("trial", _trial, "Train one trial and judge it on validation people (a job of the workflow).")
-    scope_of(made)
-    made.add_argument("--number", type=int, required=True, help="place in the profile's list of trials")
-
-    for name, function, text in (
-        ("publish", _publish, "Copy a finished study, or one finished stage, from runs/ to results/."),
-        ("restore", _restore, "Put published stages back into runs/ as finished where their key still matches."),
-    ):
-        made = command(name, function, text)
-        scope_of(made)
-        made.add_argument("--stage", help="one stage instead of the whole study")
+    command("faces", _faces, "Render or open all faces of a profile (a job of the workflow).", "profile", "threads")
+    text = "Train one trial and evaluate it on validation people (a job of the workflow)."
+    command("trial", _trial, text, "profile", "scope", "number")
+    text = "Execute one notebook; the output is written only if every cell ran (a job of the workflow)."
+    parser = command("notebook", _notebook, text, "label", "threads")
+    parser.add_argument("notebook", type=Path, help="notebook to execute")
+    parser.add_argument("output", type=Path, help="file to write")
+    pair = {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", "VALUE")}
+    parser.add_argument("-p", dest="parameters", help="a parameter of the notebook and its value", **pair)
 
     commands.add_to(command)
-    return parser
+    return root
 
 
 def _literal(text: str) -> object:
@@ -103,78 +74,65 @@ def _literal(text: str) -> object:
         return text
 
 
+OPTIONS = {
+    "profile": {"default": "laptop", "help": "smoke, laptop, gpu or real (default: laptop)"},
+    "scope": {"default": "ablation", "help": "ablation: its rungs alone (default); all: the other methods too"},
+    "seeds": {"type": _literal, "help": "number of seeds, from 0 (default: the profile's)"},
+    "cores": {"type": int, "help": "processor cores to use (default: all)"},
+    "stage": {"help": "name of a stage"},
+    "seed": {"type": _literal, "default": 0, "help": "seed of the run (default: 0)"},
+    "overrides": {"default": "", "help": 'single values, such as "lambda=300, people=100"'},
+    "benchmark": {"default": "", "help": "name of the benchmark (default: the profile's first)"},
+    "threads": {"type": int, "help": "processor threads (default: all for faces, 1 for a notebook)"},
+    "number": {"type": int, "required": True, "help": "number in the profile's list of trials"},
+    "label": {"default": "", "help": "name of the job in the progress display"},
+}
+"""The options of the study's commands, each with the same meaning everywhere."""
+
+
 def _study(options: argparse.Namespace) -> int:
     profile, seeds = open_profile(profile=options.profile, seeds=options.seeds, scope=options.scope)
     return run_study(profile, seeds, options.cores)
 
 
 def _faces(options: argparse.Namespace) -> None:
-    import torch
-
-    from maskinv_lib.utils import files
+    from maskinv_lib.pipeline import sources
 
     profile = get_profile(options.profile)
-    torch.set_num_threads(options.threads or len(os.sched_getaffinity(0)))
-    folder, started = paths.runs() / profile.name, time.time()
-    job = "render faces" if profile.people == "rendered" else "open the data"
-    event(folder, job, "start")
-    try:
-        sets = _rendered(profile, folder) if profile.people == "rendered" else _opened(profile)
-    except Exception as error:
-        event(folder, job, "fail", log=str(folder / "logs/faces.log"), error=str(error))
-        raise
-    seconds = time.time() - started
-    files.write_json(folder / "faces.json", {"sets": sets, "seconds": round(seconds, 1)})
-    event(folder, job, "end", seconds=seconds)
+    job = jobs.faces_job(profile)
+    with noted(job.log.parents[1], job.label, job.log):
+        sources.open_all(profile, job.outputs[0], options.threads, _shown_as(job))
 
 
-def _opened(profile: Profile) -> dict:
-    """Open everything that a study of real faces reads, so that bad data are found before any training."""
-    from maskinv_lib.pipeline import sources
-
-    splits = {split: sources.faces_of(profile, split) for split in ("train", "validation")}
-    tests = {one.name: sources.benchmark_of(profile, one).in_words for one in profile.benchmarks}
-    return {split: {"faces": len(faces), "source": faces.source} for split, faces in splits.items()} | tests
-
-
-def _rendered(profile: Profile, folder: Path) -> dict:
-    from maskinv_lib.pipeline import sources
-
-    said, found = [time.time()], {}
-
-    def progress(done: int, count: int) -> None:
-        if time.time() - said[0] > 10:
-            said[0] = time.time()
-            event(folder, "render faces", "progress", text=f"{split}: {done:,} of {count:,}")
-
-    for split in ("train", "validation", "test"):
-        faces = sources.faces_of(profile, split, progress)
-        found[split] = {"faces": len(faces), "source": faces.source}
-    return found
+def _shown_as(job: jobs.Job) -> Callable[[str], None]:
+    return lambda text: progress.event(job.log.parents[1], job.label, "progress", text=text)
 
 
 def _notebook(options: argparse.Namespace) -> int:
     parameters = {name: _literal(value) for name, value in options.parameters}
-    return notebook_job(options.notebook, options.output, parameters, log=options.log, threads=options.threads)
+    label = options.label or options.notebook.stem
+    return notebook_job(options.notebook, options.output, parameters, label=label, threads=options.threads or 1)
+
+
+RUN_PARAMETERS = ("profile", "stage", "seed", "overrides")
 
 
 def _train(options: argparse.Namespace) -> None:
     from maskinv_lib.pipeline.train import train
 
-    given = {name: getattr(options, name) for name in ("profile", "stage", "seed", "overrides")}
-    run = open_run(**given)
-    with noted(paths.runs() / run.profile.name, f"train {run.name}, seed {run.seed}"):
+    run = open_run(**{name: getattr(options, name) for name in RUN_PARAMETERS})
+    job = jobs.train_job(run)
+    with noted(jobs.study_folder(run.profile), job.label, job.log):
         train(run, on_log=progress.live())
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from maskinv_lib.pipeline import evaluate
+    from maskinv_lib.pipeline.evaluate import evaluate_run
 
-    given = {name: getattr(options, name) for name in ("profile", "stage", "seed", "overrides", "benchmark")}
-    run = open_run(**given)
-    several = f" on {run.tested_on.name}" if len(run.profile.benchmarks) > 1 else ""
-    with noted(paths.runs() / run.profile.name, f"evaluate {run.name}, seed {run.seed}{several}"):
-        evaluate.evaluate_run(run)
+    run = open_run(**{name: getattr(options, name) for name in (*RUN_PARAMETERS, "benchmark")})
+    job = jobs.evaluate_job(run)
+    with noted(jobs.study_folder(run.profile), job.label, job.log):
+        evaluate_run(run)
 
 
 def _choose(options: argparse.Namespace) -> int:
@@ -185,8 +143,8 @@ def _trial(options: argparse.Namespace) -> None:
     from maskinv_lib.pipeline import evaluate
 
     run = tuning.trials(get_profile(options.profile, options.scope))[options.number]
-    found = evaluate.trial(run)
-    print(run.name, ", ".join(f"{condition} {100 * eer:.2f}" for condition, eer in found["eer"].items()))
+    rates = evaluate.trial(run)["eer"]
+    print(run.name, ", ".join(f"{condition} {100 * eer:.2f}" for condition, eer in rates.items()))
 
 
 def _publish(options: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ from maskinv_lib.faces import Faces
 from maskinv_lib.pipeline import evaluate
 from maskinv_lib.pipeline.train import train
 from maskinv_lib.study import methods
+from maskinv_lib.utils import fingerprints
 from maskinv_lib.utils.randomness import key, uniform
 from tests import tiny
 
@@ -54,13 +55,13 @@ def shared(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def trained_systems(shared):
-    """What training said of every system beside the ladder, trained in the folder of the tiny ladder."""
+def trained_methods(shared):
+    """What training said of every other method, trained in the folder of the tiny ablation."""
     with pytest.MonkeyPatch.context() as patch:
         tiny.register(patch, shared[0])
         torch.set_num_threads(1)
         order = sorted(methods.METHODS, key=lambda stage: len(stage.parts))  # parts before what they make up
-        return {stage.name: train(tiny.system(stage.name)) for stage in order}
+        return {stage.name: train(tiny.method_run(stage.name)) for stage in order}
 
 
 @pytest.fixture
@@ -78,6 +79,12 @@ def fresh(shared, tmp_path, monkeypatch):
     (runs / ".cache").symlink_to(shared[0] / ".cache")
     tiny.register(monkeypatch, runs)
     return runs
+
+
+def forget_code() -> None:
+    """Let the hashes of the library's code be computed again from its files."""
+    for function in vars(fingerprints).values():
+        getattr(function, "cache_clear", lambda: None)()
 
 
 def run_module(*arguments: str, cwd: Path = ROOT, **settings: str) -> subprocess.CompletedProcess:

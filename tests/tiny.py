@@ -44,7 +44,7 @@ def run_of(stage: str, seed: int = 0, overrides: str = "") -> Run:
     return open_run(profile="tiny", stage=stage, seed=seed, overrides=overrides)
 
 
-def system(stage: str) -> Run:
+def method_run(stage: str) -> Run:
     """Return a run of the tiny profile of any stage; the half-balanced sampler needs a batch of eight."""
     return run_of(stage, overrides="batch=8" if STAGES[stage].sampler != "shuffled" else "")
 

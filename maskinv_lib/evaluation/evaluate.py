@@ -1,10 +1,10 @@
-"""One network judged on one benchmark: every metric, and every metric in each resample of the identities.
+"""One network evaluated on one benchmark: every metric, and every metric in each resample of the identities.
 
 This is the slow step (about a second for a million comparisons), done once per network and condition; intervals,
 differences and verdicts only read its result, which is small enough to keep on disk.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,9 @@ from maskinv_lib.evaluation.resampling import (
     threshold_grid,
 )
 
+Case = tuple[str, str]
+"""(condition, mask kinds): what the two faces of a comparison wear."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation:
@@ -40,9 +43,9 @@ class Evaluation:
 
     metrics: by name, without intervals. resamples: float32 [R] by the same names (accuracy has none). identities: how
     many people were resampled. fold_error: standard error of the accuracy over folds, None without. threshold and
-    thresholds [R]: the threshold at the FMR asked for, in the data and in each resample, None where not measurable.
-    effective_genuine, effective_impostor: to how many independent comparisons the dependent ones amount where errors
-    are few.
+    thresholds [R]: the threshold at the FMR ``threshold_fmr`` of ``evaluate``, in the data and in each resample, None
+    where not measurable. effective_genuine, effective_impostor: how many independent comparisons the dependent ones
+    are worth where errors are few.
     """
 
     metrics: dict[str, Metric]
@@ -53,6 +56,10 @@ class Evaluation:
     thresholds: np.ndarray | None
     effective_genuine: float
     effective_impostor: float
+
+
+Evaluations = Mapping[tuple[str, int], Mapping[Case, Evaluation]]
+"""(stage, seed) -> (condition, mask kinds) -> evaluation, all with the same weights."""
 
 
 def evaluate(
@@ -66,23 +73,23 @@ def evaluate(
     """Return all metrics of a benchmark, in the data and in every resample.
 
     weights: [R, n] from ``identity_weights``, the same for everything that will be compared; n must cover the
-    identities. ``unmasked`` is the same network's evaluation on unmasked pairs: its threshold at FMR
-    ``threshold_fmr``, chosen anew in each resample, is then applied to these comparisons. ``curve`` saves
-    sorting again where the comparisons' error curve is at hand.
+    identities. unmasked: the same network's evaluation on unmasked pairs; its threshold at FMR ``threshold_fmr``,
+    chosen again in each resample, is applied to these comparisons. curve: the error curve of the comparisons, if it
+    was computed before. Raises ValueError for weights of too few identities.
     """
     if weights.shape[1] < comparisons.identities:
         raise ValueError(f"Weights for {weights.shape[1]} identities, comparisons of {comparisons.identities}.")
     curve = curve or error_curve(comparisons)
-    fixed = None if unmasked is None else unmasked.thresholds
-    extra = np.empty(0) if fixed is None else np.quantile(fixed, np.linspace(0, 1, 33))
+    unmasked_thresholds = None if unmasked is None else unmasked.thresholds
+    extra = np.empty(0) if unmasked_thresholds is None else np.quantile(unmasked_thresholds, np.linspace(0, 1, 33))
     thresholds, exact = threshold_grid(comparisons, curve, extra)
     counts = tally(comparisons, weights.shape[1], thresholds, exact)
     rates = resampled_rates(counts, weights)
     resamples = {"eer": resampled_eer(rates)} | resampled_scores(rates, counts.centre)
     resamples |= {name: resampled_fnmr_at_fmr(rates, fmr)[0] for name, fmr in OPERATING_POINTS.items()}
     metrics = measure(comparisons, None if unmasked is None else unmasked.threshold, curve)
-    if fixed is not None:
-        fmr, fnmr = resampled_rates_at(rates, fixed)
+    if unmasked_thresholds is not None:
+        fmr, fnmr = resampled_rates_at(rates, unmasked_thresholds)
         resamples |= {"fmr_at_unmasked_threshold": fmr, "fnmr_at_unmasked_threshold": fnmr}
     elif unmasked is not None:
         metrics |= _unmeasurable(curve, ("fnmr_at_unmasked_threshold", "fmr_at_unmasked_threshold"))
@@ -108,7 +115,7 @@ def _unmeasurable(curve: ErrorCurve, names: Sequence[str]) -> dict[str, Metric]:
 def _effective_sizes(
     curve: ErrorCurve, rates: ResampledRates, comparisons: Comparisons, identities: int
 ) -> tuple[float, float]:
-    """Return to how many independent (genuine, impostor) comparisons the dependent ones amount at few errors."""
+    """Return how many independent (genuine, impostor) comparisons the dependent ones are worth at few errors."""
     points = np.array([rates_at(curve, threshold) for threshold in rates.thresholds])  # [T, 2]
     people = len(np.unique(comparisons.first[comparisons.genuine]))
     genuine = design_effect(rates.fnmr, points[:, 1], curve.genuine, people)

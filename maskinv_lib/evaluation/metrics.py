@@ -1,4 +1,4 @@
-"""Scores to numbers: the verification metrics of ISO/IEC 19795, computed exactly, ties included.
+"""The verification metrics of ISO/IEC 19795, computed exactly from scores, ties included.
 
 A comparison is accepted when its score >= the threshold. FMR is the share of impostor comparisons accepted, FNMR the
 share of genuine comparisons rejected. All rates are fractions in [0, 1]. Plain NumPy, in float64.
@@ -22,11 +22,10 @@ NOT_MEASURABLE = "not measurable"
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """One number with what a reader needs to judge it.
+    """One metric with its interval and the size of its data.
 
-    value is None where it cannot be measured (the note then says so); low and high are its interval, None without
-    one; threshold is the score at which the value holds, None where there is none; genuine and impostor count the
-    comparisons it rests on.
+    value: None where it cannot be measured (the note then says so). low, high: its interval, None without one.
+    threshold: the score at which the value holds, None where there is none. genuine, impostor: numbers of comparisons.
     """
 
     name: str
@@ -93,7 +92,7 @@ def error_curve(comparisons: Comparisons) -> ErrorCurve:
 
 
 def rates_at(curve: ErrorCurve, threshold: float) -> tuple[float, float]:
-    """Return (FMR, FNMR) at a threshold, wherever that was fixed."""
+    """Return (FMR, FNMR) at any threshold."""
     index = min(int(np.searchsorted(curve.thresholds, threshold)), len(curve.thresholds) - 1)
     return float(curve.fmr[index]), float(curve.fnmr[index])
 
@@ -115,19 +114,15 @@ def equal_error_rate(curve: ErrorCurve) -> tuple[float, float]:
     return float(value), float(curve.thresholds[nearest])
 
 
-def measurable(fmr: float, impostors: int) -> bool:
-    """Tell whether an operating point rests on at least one false match: fmr * impostors >= 1."""
-    return fmr * impostors >= 1 - 1e-9
-
-
 def fnmr_at_fmr(curve: ErrorCurve, fmr: float) -> tuple[float, float] | tuple[None, None]:
     """Return (lowest FNMR with FMR <= ``fmr``, its threshold); (None, None) where ``fmr`` is not measurable.
 
-    ``fmr`` 0.01 gives FMR100, 0.001 gives FMR1000.
+    ``fmr`` 0.01 gives FMR100, 0.001 gives FMR1000. It is measurable if it allows at least one false match: fmr *
+    impostors >= 1. Raises ValueError for an FMR outside (0, 1].
     """
     if not 0 < fmr <= 1:
         raise ValueError(f"An operating point needs an FMR above 0 and up to 1, not {fmr!r}.")
-    if not measurable(fmr, curve.impostor):
+    if fmr * curve.impostor < 1 - 1e-9:
         return None, None
     index = int(np.argmax(curve.fmr <= fmr * (1 + 1e-12)))  # FMR falls along the curve: the first is the lowest FNMR
     return float(curve.fnmr[index]), float(curve.thresholds[index])
@@ -140,7 +135,7 @@ def fisher_ratio(genuine: np.ndarray, impostor: np.ndarray) -> float:
 
 
 def _best_threshold(scores: np.ndarray, genuine: np.ndarray) -> float:
-    """Return the threshold of the highest accuracy: halfway between two scores, the middle one of equally good."""
+    """Return the threshold of highest accuracy: halfway between two scores, the middle one of equally good ones."""
     order = np.argsort(scores)
     scores, genuine = scores[order], genuine[order]
     correct = genuine.sum() + np.concatenate([[0], np.cumsum(np.where(genuine, -1, 1))])  # [P + 1]: k lowest rejected
@@ -159,11 +154,8 @@ def ten_fold_accuracy(comparisons: Comparisons) -> tuple[float, float]:
     if len(folds) < 2:
         raise ValueError(f"A cross-validated accuracy needs at least two folds; this benchmark has {len(folds)}.")
     used = comparisons.fold >= 0
-    scores, genuine, fold = (
-        comparisons.scores[used].astype(np.float64),
-        comparisons.genuine[used],
-        comparisons.fold[used],
-    )
+    genuine, fold = comparisons.genuine[used], comparisons.fold[used]
+    scores = comparisons.scores[used].astype(np.float64)
     accuracies = []
     for held_out in folds:
         inside = fold == held_out
@@ -177,26 +169,24 @@ def measure(
 ) -> dict[str, Metric]:
     """Return every metric of one benchmark under one condition, by name, without intervals.
 
-    ``unmasked_threshold`` is a threshold fixed on *unmasked* pairs (``fnmr_at_fmr`` of their curve); with it come
+    unmasked_threshold: a threshold fixed on *unmasked* pairs (``fnmr_at_fmr`` of their curve); with it come
     ``fnmr_at_unmasked_threshold`` and ``fmr_at_unmasked_threshold``. ``accuracy`` comes only where there are folds.
-    ``curve`` saves sorting again where the comparisons' error curve is at hand.
+    curve: the error curve of the comparisons, if it was computed before.
     """
     genuine, impostor = split_scores(comparisons)
     curve = curve or curve_of_scores(genuine, impostor)
-    found = {"eer": equal_error_rate(curve)}
-    found |= {name: fnmr_at_fmr(curve, fmr) for name, fmr in OPERATING_POINTS.items()}
-    found |= {"gmean": (float(genuine.mean()), None), "imean": (float(impostor.mean()), None)}
-    found["fdr"] = (fisher_ratio(genuine, impostor), None)
+    results = {"eer": equal_error_rate(curve)}  # name -> (value, threshold)
+    results |= {name: fnmr_at_fmr(curve, fmr) for name, fmr in OPERATING_POINTS.items()}
+    results |= {"gmean": (float(genuine.mean()), None), "imean": (float(impostor.mean()), None)}
+    results["fdr"] = (fisher_ratio(genuine, impostor), None)
     if comparisons.fold is not None and (comparisons.fold >= 0).any():
-        found["accuracy"] = (ten_fold_accuracy(comparisons)[0], None)
+        results["accuracy"] = (ten_fold_accuracy(comparisons)[0], None)
     if unmasked_threshold is not None:
         fmr, fnmr = rates_at(curve, unmasked_threshold)
-        found["fnmr_at_unmasked_threshold"] = (fnmr, float(unmasked_threshold))
-        found["fmr_at_unmasked_threshold"] = (fmr, float(unmasked_threshold))
-    counts = {"genuine": curve.genuine, "impostor": curve.impostor}
-    return {
-        name: Metric(
-            name=name, value=value, threshold=threshold, note=NOT_MEASURABLE if value is None else "", **counts
-        )
-        for name, (value, threshold) in found.items()
-    }
+        results["fnmr_at_unmasked_threshold"] = (fnmr, float(unmasked_threshold))
+        results["fmr_at_unmasked_threshold"] = (fmr, float(unmasked_threshold))
+    metrics = {}
+    for name, (value, threshold) in results.items():
+        data = {"genuine": curve.genuine, "impostor": curve.impostor, "note": NOT_MEASURABLE if value is None else ""}
+        metrics[name] = Metric(name=name, value=value, threshold=threshold, **data)
+    return metrics

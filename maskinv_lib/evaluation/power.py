@@ -1,32 +1,31 @@
-"""How much a study could have seen: the smallest difference that some seeds show, and the seeds that one would need.
+"""Statistical power: the smallest difference that a number of seeds shows, and the seeds that a difference needs.
 
-A paired difference of two stages has two variances: over the test people, which no seed lowers, and over the seeds,
-which falls with their number S: v_people + v_seed / S, with Satterthwaite's (1946) degrees of freedom, as in
-``uncertainty``. A difference counts as shown when its interval lies wholly on its own side of zero. The chance of that
-is the mean of Phi((size - t * error) / sigma) over the errors that a study of this design would estimate: those of the
-two variances, each a chi-square with its degrees of freedom. This is exact for normal estimates, where the usual
-noncentral t is not when two or three seeds carry the variance.
+A paired difference of two stages has two variances: over the test people, which more seeds do not lower, and over the
+seeds, which falls with their number S: v_people + v_seed / S, with Satterthwaite's (1946) degrees of freedom, as in
+``uncertainty``. A difference counts as shown when its interval lies wholly on its own side of zero. The probability of
+that is the mean of Phi((size - t * error) / sigma) over the errors that a study of this design would estimate: those
+of the two variances, each a chi-square with its degrees of freedom. This is exact for normal estimates; the usual
+noncentral t is not when the variance comes from two or three seeds.
 """
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 
 import numpy as np
 from scipy import optimize, special, stats
 
-from maskinv_lib.evaluation.evaluate import Evaluation
-from maskinv_lib.evaluation.rankings import pairs
-from maskinv_lib.evaluation.uncertainty import paired_difference
-from maskinv_lib.evaluation.verdicts import Case, Evaluations
+from maskinv_lib.evaluation.evaluate import Case, Evaluation, Evaluations
+from maskinv_lib.evaluation.uncertainty import paired_difference, pairs, seed_differences
 from maskinv_lib.utils import checks
 
 MOST = 200
-"""Seeds beyond which nobody asks."""
+"""The largest number of seeds that a plan considers."""
 
 SIZES = (0.005, 0.01, 0.02)
-"""Differences that a reader may care about: half a point, one and two."""
+"""Differences to plan for, fixed in advance: half a percentage point, one and two."""
 
 
 @lru_cache
@@ -35,13 +34,12 @@ def _draws(freedom: int, count: int) -> np.ndarray:
     return stats.chi2.ppf((np.arange(count) + 0.5) / count, freedom) / freedom
 
 
-def _reaches(seeds: int, over_identities: float, over_seeds_sd: float, identities: int, level: float) -> np.ndarray:
+def _half_widths(seeds: int, over_identities: float, over_seeds_sd: float, identities: int, level: float) -> np.ndarray:
     """Return half the interval's width in equally likely studies of this design, float64 [64, 9]."""
     checks.whole_number("The number of seeds", seeds, 2)
     checks.whole_number("The number of identities", identities, 2)
     for name, value in (("variance over identities", over_identities), ("deviation over seeds", over_seeds_sd)):
-        if not 0 <= value < math.inf:
-            raise ValueError(f"The {name} must be a finite number from 0 up, not {value!r}.")
+        checks.number(f"The {name}", value)
     people = over_identities * _draws(identities - 1, 9)
     seed = over_seeds_sd**2 / seeds * _draws(seeds - 1, 64)[:, None]
     total = people + seed
@@ -55,19 +53,19 @@ def _reaches(seeds: int, over_identities: float, over_seeds_sd: float, identitie
 def chance(
     size: float, seeds: int, over_identities: float, over_seeds_sd: float, identities: int, *, level: float = 0.95
 ) -> float:
-    """Return the chance that a true difference of ``size`` is shown: its interval lies on its own side of zero.
+    """Return the probability that a true difference of ``size`` is shown: its interval lies on its own side of zero.
 
     size: of either sign. over_identities: variance of the difference over resampled identities (of the mean of all
     seeds). over_seeds_sd: standard deviation of the difference over seeds. seeds: at least 2.
     """
-    reaches = _reaches(seeds, over_identities, over_seeds_sd, identities, level)
-    return _chance(abs(size), reaches, math.sqrt(over_identities + over_seeds_sd**2 / seeds))
+    half_widths = _half_widths(seeds, over_identities, over_seeds_sd, identities, level)
+    return _chance(abs(size), half_widths, math.sqrt(over_identities + over_seeds_sd**2 / seeds))
 
 
-def _chance(size: float, reaches: np.ndarray, error: float) -> float:
+def _chance(size: float, half_widths: np.ndarray, error: float) -> float:
     if error == 0:
         return float(size > 0)
-    return float(special.ndtr((size - reaches) / error).mean())
+    return float(special.ndtr((size - half_widths) / error).mean())
 
 
 def smallest_difference(
@@ -78,14 +76,14 @@ def smallest_difference(
     power: float = 0.8,
     level: float = 0.95,
 ) -> float:
-    """Return the smallest true difference that ``seeds`` seeds show with a chance of ``power`` (0 without variance)."""
+    """Return the smallest true difference that ``seeds`` seeds show with probability ``power`` (0 without variance)."""
     _checked(power, level)
-    reaches = _reaches(seeds, over_identities, over_seeds_sd, identities, level)
+    half_widths = _half_widths(seeds, over_identities, over_seeds_sd, identities, level)
     error = math.sqrt(over_identities + over_seeds_sd**2 / seeds)
     if error == 0:
         return 0.0
-    largest = float(reaches.max()) / error + 10  # in standard errors, as the root is sought
-    root = optimize.brentq(lambda size: _chance(size, reaches / error, 1.0) - power, -10.0, largest)
+    largest = float(half_widths.max()) / error + 10  # in standard errors, as the root is sought
+    root = optimize.brentq(lambda size: _chance(size, half_widths / error, 1.0) - power, -10.0, largest)
     return max(0.0, error * float(root))
 
 
@@ -98,7 +96,7 @@ def seeds_needed(
     level: float = 0.95,
     most: int = MOST,
 ) -> int | None:
-    """Return the fewest seeds, of 2 to ``most``, that show a difference of ``size`` with a chance of ``power``.
+    """Return the fewest seeds, of 2 to ``most``, that show a difference of ``size`` with probability ``power``.
 
     None where not even ``most`` seeds do: then more test people are needed (``people_needed``).
     """
@@ -126,22 +124,22 @@ def people_needed(
     level: float = 0.95,
     most: int = MOST,
 ) -> float:
-    """Return how many times as many test people show a difference of ``size`` with ``most`` seeds; 1 if these do.
+    """Return how many times as many test people show a difference of ``size`` with ``most`` seeds, at least 1.
 
-    The variance over identities falls as 1 / people. Infinite where the seeds' share alone hides the difference.
+    The variance over identities falls as 1 / people. Infinite where the variance over seeds alone is too large.
     """
     _checked(power, level)
 
-    def lack(doublings: float) -> float:
+    def shortfall(doublings: float) -> float:
         people = round(identities * 2**doublings)
         return power - chance(size, most, over_identities / 2**doublings, over_seeds_sd, people, level=level)
 
-    if lack(0.0) <= 0:
+    if shortfall(0.0) <= 0:
         return 1.0
     if size == 0 or chance(size, most, 0.0, over_seeds_sd, identities, level=level) <= power:
         return math.inf
-    high = next((step for step in range(1, 40) if lack(step) <= 0), None)
-    return math.inf if high is None else 2.0 ** float(optimize.brentq(lack, high - 1, high, xtol=1e-4))
+    high = next((step for step in range(1, 40) if shortfall(step) <= 0), None)
+    return math.inf if high is None else 2.0 ** float(optimize.brentq(shortfall, high - 1, high, xtol=1e-4))
 
 
 def _checked(power: float, level: float) -> None:
@@ -154,8 +152,8 @@ def variances(stage: Sequence[Evaluation], against: Sequence[Evaluation], metric
     """Return (variance over identities, standard deviation over seeds, identities) of stage - against.
 
     Both hold the same seeds in the same order, two or more. The variance over identities is that of the seeds' mean,
-    not below the floor that ``paired_difference`` sets where errors are few. Both parts hold some of the interaction
-    of seeds and people, so plans made with them ask for too many seeds rather than too few. Raises ValueError with
+    not below the floor that ``paired_difference`` sets where errors are few. Both parts contain some of the interaction
+    of seeds and people, so plans made with them give too many seeds rather than too few. Raises ValueError with
     fewer than two seeds or where the metric is not measurable.
     """
     if len(stage) < 2:
@@ -167,14 +165,9 @@ def variances(stage: Sequence[Evaluation], against: Sequence[Evaluation], metric
     return max(0.0, interval.error**2 - over_seeds / len(stage)), math.sqrt(over_seeds), stage[0].identities
 
 
-def seed_differences(stage: Sequence[Evaluation], against: Sequence[Evaluation], metric: str) -> np.ndarray:
-    """Return stage - against seed by seed, float64 [S]."""
-    return np.array([a.metrics[metric].value - b.metrics[metric].value for a, b in zip(stage, against, strict=True)])
-
-
 @dataclass(frozen=True, kw_only=True)
 class Need:
-    """What it takes to show a difference of ``size``, a fraction: seeds, or None and ``people`` times the people."""
+    """What a difference of ``size``, a fraction, needs to be shown: seeds, or None and ``people`` times the people."""
 
     size: float
     seeds: int | None
@@ -183,11 +176,11 @@ class Need:
 
 @dataclass(frozen=True, kw_only=True)
 class Prospect:
-    """What a contrast under one condition could show, and what it would take to show more.
+    """The power of a contrast under one condition, and what smaller differences would need.
 
     difference: observed, stage - against. smallest: the smallest true difference that these seeds show. over_identities
-    and over_seeds_sd: see ``variances``. needs: for sizes fixed in advance; observed: for the size that was seen, which
-    varies as much as its interval says.
+    and over_seeds_sd: see ``variances``. needs: for sizes fixed in advance; observed: for the observed size, which is
+    as uncertain as its interval says.
     """
 
     stage: str
@@ -215,37 +208,27 @@ def prospects(
     level: float = 0.95,
 ) -> list[Prospect]:
     """Return a prospect for each (stage, against) under each case that has two common seeds and can be measured."""
-    cases, found = list(cases), []
-    for stage, against in contrasts:
-        for case in cases:
-            seeds, one, other = pairs(evaluations, stage, against, case)
-            if len(seeds) > 1 and all(_measured(side, metric) for side in (*one, *other)):
-                place = {"stage": stage, "against": against, "case": case, "metric": metric, "seeds": len(seeds)}
-                found.append(Prospect(**place, **_numbers(one, other, metric, sizes, power, level)))
-    return found
-
-
-def _measured(evaluation: Evaluation, metric: str) -> bool:
-    return metric in evaluation.metrics and evaluation.metrics[metric].value is not None
+    results = []
+    for (stage, against), case in product(contrasts, cases):
+        seeds, ours, theirs = pairs(evaluations, stage, against, case)
+        if len(seeds) > 1 and paired_difference(ours, theirs, metric) is not None:
+            names = {"stage": stage, "against": against, "case": case, "metric": metric, "seeds": len(seeds)}
+            results.append(Prospect(**names, **_numbers(ours, theirs, metric, sizes, power=power, level=level)))
+    return results
 
 
 def _numbers(
-    one: Sequence[Evaluation],
-    other: Sequence[Evaluation],
-    metric: str,
-    sizes: Sequence[float],
-    power: float,
-    level: float,
+    stage: Sequence[Evaluation], against: Sequence[Evaluation], metric: str, sizes: Sequence[float], **settings: float
 ) -> dict[str, object]:
-    over_identities, over_seeds_sd, identities = variances(one, other, metric)
+    """Return the numbers of a prospect; settings: power and level."""
+    over_identities, over_seeds_sd, identities = variances(stage, against, metric)
     spread = {"over_identities": over_identities, "over_seeds_sd": over_seeds_sd, "identities": identities}
-    difference = float(seed_differences(one, other, metric).mean())
-    asked = {"power": power, "level": level}
+    difference = float(seed_differences(stage, against, metric).mean())
 
     def need(size: float) -> Need:
-        settings = {**spread, **asked, "size": size}
-        return Need(size=size, seeds=seeds_needed(**settings), people=people_needed(**settings))
+        design = {**spread, **settings, "size": size}
+        return Need(size=size, seeds=seeds_needed(**design), people=people_needed(**design))
 
-    smallest = smallest_difference(len(one), **spread, **asked)
+    smallest = smallest_difference(len(stage), **spread, **settings)
     needs = tuple(need(size) for size in sizes)
     return {**spread, "difference": difference, "smallest": smallest, "needs": needs, "observed": need(abs(difference))}

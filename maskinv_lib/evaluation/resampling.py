@@ -1,10 +1,10 @@
-"""Every metric of a benchmark in thousands of resamples of its *identities*, from counts made once.
+"""Bootstrap over identities: every metric of a benchmark in thousands of resamples, from counts made once.
 
-Comparisons share faces, so what is drawn again, with replacement, are people: identity i counts w_i times, a genuine
-comparison of i weighs w_i, an impostor comparison of i and j weighs w_i w_j (copies of one person are never
-impostors), and every threshold is chosen anew. One matrix of weights serves all stages, seeds and conditions, so that
-differences are paired. A million comparisons of 256 identities fall on 32,640 pairs of identities; only their counts
-per threshold interval meet the weights.
+Comparisons share faces, so not comparisons but people are drawn, with replacement: identity i counts w_i times, a
+genuine comparison of i has weight w_i, an impostor comparison of i and j has weight w_i w_j (copies of one person are
+never impostors), and every threshold is chosen again. One matrix of weights serves all stages, seeds and conditions,
+so that differences are paired. A million comparisons of 256 identities belong to 32,640 pairs of identities; only
+their counts per threshold interval are multiplied by the weights.
 """
 
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ from maskinv_lib.evaluation.benchmarks import Comparisons
 from maskinv_lib.evaluation.metrics import OPERATING_POINTS, ErrorCurve, equal_error_rate
 
 GRID = 256
-"""Up to twice as many distinct scores are all thresholds (exact); beyond, so many thresholds are interpolated."""
+"""Up to twice as many distinct scores are all thresholds (exact); of more, a grid of this order is interpolated."""
 
 FEW_ERRORS = 10
-"""Below so many errors the spread of the resamples says little; the design effect at so many errors stands in."""
+"""With fewer errors the variance of the resamples is unreliable; the design effect at more errors is used instead."""
 
 CHUNK = 64  # resamples at a time: their pair weights stay in the processor's cache
 
@@ -27,25 +27,26 @@ CHUNK = 64  # resamples at a time: their pair weights stay in the processor's ca
 def identity_weights(identities: int, resamples: int = 2000, seed: int = 0) -> np.ndarray:
     """Return how often each identity is drawn in each resample, float32 [R, n]: rows of whole numbers with sum n.
 
-    The same arguments give the same weights, so jobs that never meet still resample the same people.
+    The same arguments give the same weights, so separate jobs resample the same people. Raises ValueError for fewer
+    than two identities or resamples.
     """
     if identities < 2 or resamples < 2:
-        raise ValueError(f"Resampling needs two identities and two resamples; asked for {identities} and {resamples}.")
+        raise ValueError(f"Resampling needs two identities and two resamples, not {identities} and {resamples}.")
     generator = np.random.default_rng([seed, identities])
     return generator.multinomial(identities, np.full(identities, 1 / identities), size=resamples).astype(np.float32)
 
 
 def _log_ranks(count: int, size: int) -> np.ndarray:
-    """Return distinct ranks 0..count-1, the smallest ones all, then ever further apart."""
+    """Return distinct ranks 0..count-1 on a logarithmic scale: all of the smallest, then with growing distance."""
     return np.unique(np.geomspace(1, count, min(size, count)).round().astype(np.int64)) - 1
 
 
 def threshold_grid(comparisons: Comparisons, curve: ErrorCurve, extra: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Return (thresholds float64 [T] ascending, whether they are all that matter).
+    """Return (thresholds float64 [T] ascending, whether they are exact: all distinct scores).
 
-    Few distinct scores are all taken. Of many, the grid takes the largest impostor scores (by rank, on a logarithmic
-    and on a linear scale) down to four times the largest FMR that a metric looks at, the smallest genuine scores, and
-    the ``extra`` thresholds. The first threshold accepts every comparison, the last none.
+    Of many distinct scores, the grid takes the largest impostor scores (by rank, on a logarithmic and on a linear
+    scale) down to four times the largest FMR that a metric uses, the smallest genuine scores, and the ``extra``
+    thresholds. The first threshold accepts every comparison, the last none.
     """
     first, last = curve.thresholds[0], curve.thresholds[-1]
     if len(curve.thresholds) <= 2 * GRID:
@@ -53,19 +54,19 @@ def threshold_grid(comparisons: Comparisons, curve: ErrorCurve, extra: np.ndarra
     scores = comparisons.scores.astype(np.float64)
     largest_fmr = min(1.0, 4 * max(equal_error_rate(curve)[0], *OPERATING_POINTS.values()))
     impostor = scores[~comparisons.genuine]
-    wanted = max(1, int(largest_fmr * len(impostor)))
-    impostor = np.sort(np.partition(impostor, len(impostor) - wanted)[len(impostor) - wanted :])[::-1]
+    count = max(1, int(largest_fmr * len(impostor)))
+    impostor = np.sort(np.partition(impostor, len(impostor) - count)[len(impostor) - count :])[::-1]
     genuine = np.sort(scores[comparisons.genuine])
-    even = np.linspace(0, wanted - 1, GRID // 4).astype(np.int64)  # where the EER lies a logarithmic grid is coarse
-    grid = [impostor[_log_ranks(wanted, GRID)], impostor[even], genuine[_log_ranks(len(genuine), GRID // 2)]]
-    grid = np.concatenate(grid)
+    even = np.linspace(0, count - 1, GRID // 4).astype(np.int64)  # near the EER a logarithmic grid is coarse
+    parts = [impostor[_log_ranks(count, GRID)], impostor[even], genuine[_log_ranks(len(genuine), GRID // 2)]]
+    grid = np.concatenate(parts)
     grid = np.concatenate([grid[grid >= impostor[-1]], extra])
     return np.unique(np.concatenate([[first], grid[(grid > first) & (grid < last)], [last]])), False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Tally:
-    """Counts from which the error rates of any resample follow.
+    """Counts from which the error rates of any resample are computed.
 
     thresholds: float64 [T]. exact: whether no distinct score lies between them. genuine_bins: float32 [n, T], genuine
     comparisons of an identity from threshold t up to the next. pairs: int [2, m], identity pairs with impostor
@@ -84,8 +85,8 @@ class Tally:
 
 
 def _moments(index: np.ndarray, scores: np.ndarray, size: int) -> np.ndarray:
-    columns = [np.bincount(index, weights, minlength=size) for weights in (None, scores, scores**2)]
-    return np.stack(columns, axis=1).astype(np.float32)
+    moments = [np.bincount(index, weights, minlength=size) for weights in (None, scores, scores**2)]
+    return np.stack(moments, axis=1).astype(np.float32)
 
 
 def _pair_index(first: np.ndarray, second: np.ndarray, identities: int) -> tuple[np.ndarray, np.ndarray]:
@@ -193,7 +194,7 @@ def resampled_eer(rates: ResampledRates) -> np.ndarray:
 
 
 def resampled_fnmr_at_fmr(rates: ResampledRates, fmr: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return (FNMR, threshold) [R] of every resample where its FMR reaches ``fmr``, chosen anew in each."""
+    """Return (FNMR, threshold) [R] of every resample where its FMR reaches ``fmr``, chosen again in each."""
     right, share = _crossing(-rates.fmr, -fmr * (1 + 1e-12))
     if rates.exact:
         share = np.where(np.isnan(share), np.nan, 1.0)

@@ -1,20 +1,18 @@
 """The claims of the paper as contrasts fixed before any run, and the verdict that the data give on each.
 
 A claim is supported when its interval lies wholly on the claimed side of its margin under every condition it names,
-contradicted when one lies wholly on the other side, else undecided. Other metrics and the mask kinds seen in training
-are shown but never decide.
+contradicted when one interval lies wholly on the other side, else undecided. Other metrics and the mask kinds seen in
+training are reported but never decide.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import product
 
-from maskinv_lib.evaluation.evaluate import Evaluation
+from maskinv_lib.evaluation.evaluate import Case, Evaluations
 from maskinv_lib.evaluation.metrics import NOT_MEASURABLE, RATES
-from maskinv_lib.evaluation.uncertainty import ONE_NETWORK, Interval, holm, p_value, paired_difference
+from maskinv_lib.evaluation.uncertainty import ONE_NETWORK, holm, p_value, paired_difference, pairs
 from maskinv_lib.study.data import UNMASKED
-
-Case = tuple[str, str]
-"""(condition, mask kinds): what the two faces of a comparison wear."""
 
 CLEAN: Case = (UNMASKED, "none")
 MIXED: Case = ("masked-unmasked", "unseen")
@@ -25,7 +23,7 @@ SUPPORTED, CONTRADICTED, UNDECIDED, NOT_RUN = "supported", "contradicted", "unde
 
 @dataclass(frozen=True, kw_only=True)
 class Contrast:
-    """stage - against, under each of ``cases``; ``case_against`` where the other side is another condition."""
+    """stage - against, under each of ``cases``; ``against`` under ``case_against`` where one is set."""
 
     stage: str
     against: str
@@ -95,45 +93,40 @@ CLAIMS = (
 """The six claims, in order. ``fmr100`` is the FNMR at FMR 1 %; 0.01 is one point."""
 
 FIRM_SEEDS = 5
-"""Seeds that a verdict wants: with fewer it carries a note, because t and the spread of the seeds are uncertain."""
+"""With fewer seeds a verdict carries a note, because t and the standard deviation over seeds are uncertain."""
 
 CONTROL = "finetune-clean"
-"""The stage that tells fine-tuning from masks, where students start from a published network."""
+"""The stage that separates fine-tuning from masks, where students start from a published network."""
 
 
 def claims_of(stages: Sequence[str], stands_for: Mapping[str, str], masks: str = "unseen") -> tuple[Claim, ...]:
-    """Return the claims in the words of a profile: its stages, and what its masks are called ("unseen" or "real").
+    """Return the claims with the stages of a profile and the name of its masks ("unseen" or "real").
 
-    stands_for: a claim's stage -> the stage that takes its place. Contrasts that become one are named once. Where
-    there is a control for fine-tuning, claim 2 is shown against it too, in a second line that does not decide.
+    stands_for: a claim's stage -> the stage that replaces it. Contrasts that become equal are kept once. Where there
+    is a control for fine-tuning, claim 2 is reported against it too, in a second contrast that does not decide.
     """
 
-    def told(contrast: Contrast) -> Contrast:
-        both = {"stage": contrast.stage, "against": contrast.against}
-        names = {side: stands_for.get(name, name) for side, name in both.items()}
+    def renamed(contrast: Contrast) -> Contrast:
+        names = {side: getattr(contrast, side) for side in ("stage", "against")}
         cases = tuple((condition, kinds if kinds == "none" else masks) for condition, kinds in contrast.cases)
-        return replace(contrast, cases=cases, **names)
+        return replace(contrast, cases=cases, **{side: stands_for.get(name, name) for side, name in names.items()})
 
-    found = []
+    claims = []
     for claim in CLAIMS:
-        contrasts = tuple(dict.fromkeys(told(contrast) for contrast in claim.contrasts))
+        contrasts = tuple(dict.fromkeys(renamed(contrast) for contrast in claim.contrasts))
         if claim.number == 2 and CONTROL in stages:
             contrasts += (replace(contrasts[0], against=CONTROL),)
-        found.append(replace(claim, contrasts=contrasts))
-    return tuple(found)
+        claims.append(replace(claim, contrasts=contrasts))
+    return tuple(claims)
 
 
-def main_cases(found: Sequence[Case]) -> list[Case]:
+def main_cases(cases: Sequence[Case]) -> list[Case]:
     """Return the unmasked case and the two masked ones that decide: real masks, or drawn ones of unseen kinds.
 
-    A benchmark without unmasked pairs, as the protocol of masked sessions is, has the latter two alone.
+    A benchmark without unmasked pairs, such as a session protocol with masked probes alone, has only the latter two.
     """
-    masks = "real" if (MIXED[0], "real") in found else "unseen"
-    return [case for case in (CLEAN, (MIXED[0], masks), (MASKED[0], masks)) if case in found]
-
-
-Evaluations = Mapping[tuple[str, int], Mapping[Case, Evaluation]]
-"""(stage, seed) -> (condition, mask kinds) -> evaluation, all with the same weights."""
+    masks = "real" if (MIXED[0], "real") in cases else "unseen"
+    return [case for case in (CLEAN, (MIXED[0], masks), (MASKED[0], masks)) if case in cases]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,38 +159,24 @@ class Difference:
 
     def row(self) -> dict[str, object]:
         """Return the columns of ``differences.csv``."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("p", "note")}
+        return {name: getattr(self, name) for name in COLUMNS}
 
 
 COLUMNS = tuple(field.name for field in fields(Difference) if field.name not in ("p", "note"))
 """The columns of ``differences.csv``."""
 
 
-def _interval(
-    evaluations: Evaluations, contrast: Contrast, case: Case, metric: str, level: float
-) -> tuple[int, Interval | None]:
-    """Return (number of seeds that both stages have, stage - against over them or None)."""
-    other = contrast.case_against or case
-    ours = {seed for stage, seed in evaluations if stage == contrast.stage and case in evaluations[stage, seed]}
-    theirs = {seed for stage, seed in evaluations if stage == contrast.against and other in evaluations[stage, seed]}
-    seeds = sorted(ours & theirs)
-    if not seeds:
-        return 0, None
-    stage = [evaluations[contrast.stage, seed][case] for seed in seeds]
-    against = [evaluations[contrast.against, seed][other] for seed in seeds]
-    if any(metric not in evaluation.metrics for evaluation in [*stage, *against]):
-        return len(seeds), None
-    return len(seeds), paired_difference(stage, against, metric, level)
-
-
 def _row(
     evaluations: Evaluations, claim: Claim, contrast: Contrast, case: Case, metric: str, level: float, names: dict
 ) -> Difference:
-    seeds, interval = _interval(evaluations, contrast, case, metric, level)
-    place = {"stage": contrast.stage, "against": contrast.against, "condition": case[0], "mask_kinds": case[1]}
-    row = Difference(claim=claim.number, seeds=seeds, metric=metric, **place, **names)
+    seeds, ours, theirs = pairs(evaluations, contrast.stage, contrast.against, case, contrast.case_against)
+    sides = {"stage": contrast.stage, "against": contrast.against, "condition": case[0], "mask_kinds": case[1]}
+    row = Difference(claim=claim.number, seeds=len(seeds), metric=metric, **sides, **names)
+    if not seeds:
+        return replace(row, note=NOT_RUN)
+    interval = paired_difference(ours, theirs, metric, level)
     if interval is None:
-        return replace(row, note=NOT_MEASURABLE if seeds else NOT_RUN)
+        return replace(row, note=NOT_MEASURABLE)
     numbers = {"difference": interval.value, "low": interval.low, "high": interval.high}
     return replace(row, p=p_value(interval, claim.margin), note=interval.note, **numbers)
 
@@ -205,15 +184,15 @@ def _row(
 def _evidence(claim: Claim, rows: Sequence[Difference]) -> tuple[float, float]:
     """Return (p for the claim: the largest, of all conditions; p against it: the smallest, of any condition)."""
     sign = 1 if claim.lower else -1
-    inside = [sign * (row.difference - claim.margin) < 0 for row in rows]
-    support = max(row.p if right else 1.0 for row, right in zip(rows, inside, strict=True))
-    against = min(1.0 if right else row.p for row, right in zip(rows, inside, strict=True))
+    on_side = [sign * (row.difference - claim.margin) < 0 for row in rows]
+    support = max(row.p if right else 1.0 for row, right in zip(rows, on_side, strict=True))
+    against = min(1.0 if right else row.p for row, right in zip(rows, on_side, strict=True))
     return support, against
 
 
-def _words(claim: Claim, lines: Sequence[Sequence[Difference]], level: float) -> list[str]:
-    """Return the verdict on each contrast that has numbers, Holm-adjusted over them where the claim says so."""
-    support, against = zip(*(_evidence(claim, rows) for rows in lines), strict=True)
+def _verdicts(claim: Claim, contrasts: Sequence[Sequence[Difference]], level: float) -> list[str]:
+    """Return the verdict on the rows of each contrast, all with numbers, Holm-adjusted where the claim says so."""
+    support, against = zip(*(_evidence(claim, rows) for rows in contrasts), strict=True)
     if claim.any_contrast:
         support, against = holm(support), holm(against)
     return [
@@ -222,23 +201,29 @@ def _words(claim: Claim, lines: Sequence[Sequence[Difference]], level: float) ->
     ]
 
 
-def _judged(claim: Claim, lines: Sequence[list[Difference]], level: float) -> list[list[Difference]]:
-    complete = [rows for rows in lines if all(row.p is not None for row in rows)]
-    words = iter(_words(claim, complete, level) if complete else [])
+def _complete(rows: Sequence[Difference]) -> bool:
+    return all(row.p is not None for row in rows)
+
+
+def _judged(claim: Claim, contrasts: Sequence[list[Difference]], level: float) -> list[list[Difference]]:
+    """Return the rows of each contrast with their verdict and note."""
+    complete = [rows for rows in contrasts if _complete(rows)]
+    verdicts = iter(_verdicts(claim, complete, level) if complete else [])
     judged = []
-    for rows in lines:
-        if rows not in complete:
-            word = NOT_RUN if any(row.note == NOT_RUN for row in rows) else UNDECIDED
-            judged.append([replace(row, verdict=word) for row in rows])
-            continue
-        word = next(words)
-        if min(row.seeds for row in rows) < 2:
-            note = f"{ONE_NETWORK} each: of these networks {word}"
-            judged.append([replace(row, verdict=UNDECIDED, note=note) for row in rows])
+    for rows in contrasts:
+        if _complete(rows):
+            verdict, note = _cautious(next(verdicts), min(row.seeds for row in rows))
         else:
-            note = f"fewer than {FIRM_SEEDS} seeds" if min(row.seeds for row in rows) < FIRM_SEEDS else ""
-            judged.append([replace(row, verdict=word, note=row.note or note) for row in rows])
+            verdict, note = NOT_RUN if any(row.note == NOT_RUN for row in rows) else UNDECIDED, ""
+        judged.append([replace(row, verdict=verdict, note=note or row.note) for row in rows])
     return judged
+
+
+def _cautious(verdict: str, seeds: int) -> tuple[str, str]:
+    """Return (verdict, note) as the number of seeds allows: one seed decides nothing."""
+    if seeds < 2:
+        return UNDECIDED, f"{ONE_NETWORK} each: of these networks {verdict}"
+    return verdict, f"fewer than {FIRM_SEEDS} seeds" if seeds < FIRM_SEEDS else ""
 
 
 def claim_differences(
@@ -247,20 +232,19 @@ def claim_differences(
     """Return the rows that decide the claims, with verdicts.
 
     A contrast that lacks a stage, a condition or a common seed is ``not run``. With one seed a verdict is at most
-    ``undecided`` and its note says what holds of these networks.
+    ``undecided``, and its note gives the verdict on these networks alone.
     """
     names = {"profile": profile, "benchmark": benchmark}
-    lines, asked = [], []
+    contrasts = []  # (claim, its rows with verdicts)
     for claim in claims:
         rows = [
             [_row(evaluations, claim, contrast, case, claim.metric, level, names) for case in contrast.cases]
             for contrast in claim.contrasts
         ]
-        lines += _judged(claim, rows, level)
-        asked += [claim] * len(rows)
-    tested = [index for index, rows in enumerate(lines) if all(row.p is not None for row in rows)]
-    adjusted = dict(zip(tested, holm([_p_of_contrast(asked[index], lines[index]) for index in tested]), strict=True))
-    return [replace(row, p_holm=adjusted.get(index)) for index, rows in enumerate(lines) for row in rows]
+        contrasts += [(claim, judged) for judged in _judged(claim, rows, level)]
+    tested = {index: _p_of_contrast(*pair) for index, pair in enumerate(contrasts) if _complete(pair[1])}
+    p_holm = dict(zip(tested, holm(list(tested.values())), strict=True))
+    return [replace(row, p_holm=p_holm.get(index)) for index, (_, rows) in enumerate(contrasts) for row in rows]
 
 
 def _p_of_contrast(claim: Claim, rows: Sequence[Difference]) -> float:
@@ -274,29 +258,21 @@ def in_words(stage: str, against: str) -> str:
     return f"{stage} − {'itself unmasked' if stage == against else against}"
 
 
-def _cases(evaluations: Evaluations) -> Iterator[Case]:
-    yield from dict.fromkeys(case for conditions in evaluations.values() for case in conditions)
-
-
 def other_differences(
     evaluations: Evaluations, *, profile: str, benchmark: str, claims: Sequence[Claim] = CLAIMS, level: float = 0.95
 ) -> list[Difference]:
-    """Return the claims' contrasts in every other rate and condition that was run: shown, without claim or verdict."""
-    names, found = {"profile": profile, "benchmark": benchmark}, []
-    decided = {
-        (contrast.stage, contrast.against, case, claim.metric)
-        for claim in claims
-        for contrast in claim.contrasts
-        for case in contrast.cases
-    }
-    within = dict.fromkeys(c for claim in claims for c in claim.contrasts if c.case_against is None)
-    for stage, against in dict.fromkeys((contrast.stage, contrast.against) for contrast in within):
-        for case in _cases(evaluations):
-            for metric in (name for name in RATES if (stage, against, case, name) not in decided):
-                contrast = Contrast(stage=stage, against=against, cases=(case,))
+    """Return the claims' contrasts in every other rate and condition that was run, without claim or verdict."""
+    names, differences = {"profile": profile, "benchmark": benchmark}, []
+    contrasts = [(claim, contrast) for claim in claims for contrast in claim.contrasts]
+    decided = {(c.stage, c.against, case, claim.metric) for claim, c in contrasts for case in c.cases}
+    cases = dict.fromkeys(case for conditions in evaluations.values() for case in conditions)
+    for stage, against in dict.fromkeys((c.stage, c.against) for _, c in contrasts if c.case_against is None):
+        contrast = Contrast(stage=stage, against=against)
+        for case, metric in product(cases, RATES):
+            if (stage, against, case, metric) not in decided:
                 row = _row(evaluations, claims[0], contrast, case, metric, level, names)
-                found += [replace(row, claim=None, p=None)] if row.difference is not None else []
-    return found
+                differences += [replace(row, claim=None, p=None)] if row.difference is not None else []
+    return differences
 
 
 def claim_verdicts(differences: Sequence[Difference], claims: Sequence[Claim] = CLAIMS) -> dict[int, str]:
@@ -305,12 +281,12 @@ def claim_verdicts(differences: Sequence[Difference], claims: Sequence[Claim] = 
     The claim's first contrast decides it. Where one of several is enough: supported if one is, contradicted if all
     that ran are, not run if none was.
     """
-    found = {}
+    verdicts = {}
     for claim in claims:
         contrasts = claim.contrasts if claim.any_contrast else claim.contrasts[:1]
-        pairs = {(contrast.stage, contrast.against) for contrast in contrasts}
-        rows = [row for row in differences if row.claim == claim.number and (row.stage, row.against) in pairs]
-        words = {row.verdict for row in rows if row.verdict != NOT_RUN}
-        found[claim.number] = SUPPORTED if SUPPORTED in words else UNDECIDED if len(words) > 1 else NOT_RUN
-        found[claim.number] = words.pop() if len(words) == 1 else found[claim.number]
-    return found
+        sides = {(contrast.stage, contrast.against) for contrast in contrasts}
+        rows = [row for row in differences if row.claim == claim.number and (row.stage, row.against) in sides]
+        ran = {row.verdict for row in rows if row.verdict != NOT_RUN}
+        undecided = SUPPORTED not in ran and len(ran) > 1
+        verdicts[claim.number] = UNDECIDED if undecided else SUPPORTED if SUPPORTED in ran else next(iter(ran), NOT_RUN)
+    return verdicts

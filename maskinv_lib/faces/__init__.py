@@ -1,7 +1,7 @@
-"""Aligned faces, the study's only kind of input: 112 x 112 RGB, five points on the ArcFace template.
+"""Aligned faces, the study's only kind of input: 112 x 112 RGB pixels, the five landmarks on the ArcFace template.
 
 What belongs here: everything that makes or reads such faces: rendering, masks, alignment, pictures, folders, records.
-What does not: who is compared with whom (``evaluation.benchmarks``). To add a source of faces, write a reader that
+What does not: which faces are compared (``evaluation.benchmarks``). To add a source of faces, write a reader that
 returns a ``Faces``.
 """
 
@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from maskinv_lib.utils.checks import dtype_and_shape
 
 SIZE = 112
 """Width and height of an aligned face in pixels."""
@@ -21,9 +23,9 @@ TEMPLATE = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493
 class Faces:
     """A set of aligned faces with their identities.
 
-    images: uint8 [N, 3, 112, 112], RGB. identity: int64 [N], from 0. source: what the set is, in words.
-    publishable: whether its pictures may be shown (rendered people: yes; real people: never).
-    Raises ValueError if a shape or dtype differs, or if the set is empty.
+    images: uint8 [N, 3, 112, 112], RGB. identity: int64 [N], from 0. source: a description of the
+    set. publishable: whether its pictures may be published (rendered people: yes; real people: never).
+    Raises ValueError for another shape or dtype, or an empty set.
     """
 
     images: Tensor
@@ -33,18 +35,18 @@ class Faces:
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or tuple(self.images.shape[1:]) != (3, SIZE, SIZE):
-            found = f"{self.images.dtype} {list(self.images.shape)}"
-            raise ValueError(f"{self.source}: images must be uint8 [N, 3, {SIZE}, {SIZE}], not {found}.")
+            kind = dtype_and_shape(self.images)
+            raise ValueError(f"{self.source}: images must be uint8 [N, 3, {SIZE}, {SIZE}], not {kind}.")
         if self.identity.dtype != torch.int64 or self.identity.shape != (len(self.images),):
-            found = f"{self.identity.dtype} {list(self.identity.shape)}"
-            raise ValueError(f"{self.source}: identity must be int64 [{len(self.images)}], not {found}.")
+            kind = dtype_and_shape(self.identity)
+            raise ValueError(f"{self.source}: identity must be int64 [{len(self.images)}], not {kind}.")
         if len(self.images) == 0:
-            raise ValueError(f"{self.source}: the set holds no face.")
+            raise ValueError(f"{self.source}: the set has no face.")
 
     def __len__(self) -> int:
         return len(self.images)
 
     @property
     def identities(self) -> int:
-        """Number of classes that a head needs: the largest identity + 1."""
+        """Number of classes for a classification head: the largest identity + 1."""
         return int(self.identity.max()) + 1

@@ -1,4 +1,4 @@
-"""Photographs in any form that a caller may have them in become pixels of aligned faces."""
+"""Returns the pixels of aligned faces from any form of photographs: files, folders, arrays or sets."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -9,14 +9,13 @@ import torch
 from PIL import ExifTags, Image
 from torch import Tensor
 
-from maskinv_lib.faces import SIZE, Faces
-from maskinv_lib.faces.alignment import align
+from maskinv_lib.faces import Faces
+from maskinv_lib.faces.alignment import aligned_face
 from maskinv_lib.faces.folders import Folder, read_folder
 from maskinv_lib.faces.pictures import decode
 
 Photographs = Faces | Folder | Tensor | str | Path | Sequence[str | Path]
 """Aligned faces: a set, pixels uint8 [N, 3, 112, 112], a picture file, several of them, or a folder of people."""
-
 
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -27,65 +26,57 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF's orientation -> what turns the stored pixels into the picture that a viewer shows."""
+"""EXIF orientation -> the transposition that makes the stored picture upright."""
 
 
 def open_picture(path: str | Path) -> np.ndarray:
-    """Return a picture file as a viewer shows it, uint8 [H, W, 3] RGB: turned as a telephone's EXIF tag asks for.
+    """Return a picture file, uint8 [H, W, 3] RGB, made upright by its EXIF orientation, as a viewer shows it.
 
-    Raises FileNotFoundError, or ValueError for what is no picture, naming the file.
+    Raises FileNotFoundError, or ValueError for a file that is not a picture, naming it.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no picture {path}.")
     data = path.read_bytes()
     pixels = decode(data, str(path))
-    with Image.open(io.BytesIO(data)) as opened:
-        turn = UPRIGHT.get(opened.getexif().get(ExifTags.Base.Orientation))
-    return pixels if turn is None else np.asarray(Image.fromarray(pixels).transpose(turn))
+    with Image.open(io.BytesIO(data)) as picture:
+        transpose = UPRIGHT.get(picture.getexif().get(ExifTags.Base.Orientation))
+    return pixels if transpose is None else np.asarray(Image.fromarray(pixels).transpose(transpose))
 
 
 def read_photograph(path: Path, landmarks: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
     """Return one aligned face, uint8 [112, 112, 3], of a picture file.
 
-    landmarks: picture name (the path as given, or the file's name) -> five points, float [5, 2]; a picture without any
-    must be 112 x 112 and counts as aligned. The points are those of the picture as ``open_picture`` returns it.
+    landmarks: picture name (the path itself, or the file's name) -> five points, float [5, 2], in pixels of
+    ``open_picture``'s result; a picture without points must be 112 x 112 and counts as aligned.
     Raises FileNotFoundError, or ValueError naming the file.
     """
-    path, points = Path(path), landmarks or {}
-    picture = open_picture(path)
-    found = next((points[name] for name in (str(path), path.as_posix(), path.name) if name in points), None)
-    if found is not None:
-        return align(picture, found, str(path))
-    if picture.shape != (SIZE, SIZE, 3):
-        height, width = picture.shape[:2]
-        raise ValueError(
-            f"{path} is a picture of {width} x {height} without landmarks. Give its five points (a landmarks file whose"
-            f" column image holds {path.name}), or the aligned {SIZE} x {SIZE} face."
-        )
-    return picture
+    path, landmarks = Path(path), landmarks or {}
+    names = (str(path), path.as_posix(), path.name)
+    points = next((landmarks[name] for name in names if name in landmarks), None)
+    return aligned_face(open_picture(path), points, str(path))
 
 
 def pixels_of(faces: Photographs, landmarks: Mapping[str, np.ndarray] | None = None) -> Tensor:
     """Return the pixels of photographs, uint8 [N, 3, 112, 112]; those of a folder in the order of ``read_folder``.
 
     landmarks: picture name -> five points, float [5, 2], as for ``read_photograph``. Raises ValueError for no picture,
-    and for two pictures of one name where that name has landmarks.
+    and for two files of the same name if that name has landmarks.
     """
     landmarks = landmarks or {}
     if isinstance(faces, str | Path) and Path(faces).is_dir():
         faces = read_folder(faces, landmarks=landmarks)
     if isinstance(faces, Folder):
-        return faces.faces.images
+        faces = faces.faces
     if isinstance(faces, Faces | Tensor):
         return faces.images if isinstance(faces, Faces) else faces
     paths = [faces] if isinstance(faces, str | Path) else list(faces)
     if not paths:
         raise ValueError("There is no picture to make a template of.")
-    named = {Path(path).name: path for path in paths}
-    twice = next((path for path in paths if named[Path(path).name] != path and Path(path).name in landmarks), None)
-    if twice is not None:
-        other = named[Path(twice).name]
-        raise ValueError(f"{twice} and {other} have one name, so its landmarks could be of either. Rename one of them.")
+    by_name = {Path(path).name: path for path in paths}
+    for path in paths:
+        namesake = by_name[Path(path).name]
+        if namesake != path and Path(path).name in landmarks:
+            raise ValueError(f"{path} and {namesake} have one name: its landmarks could be of either. Rename one.")
     images = np.stack([read_photograph(path, landmarks) for path in paths])
     return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()

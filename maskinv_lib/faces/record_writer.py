@@ -1,4 +1,4 @@
-"""Aligned faces to InsightFace RecordIO: ``train.rec``, ``train.idx`` and ``property``."""
+"""Writes aligned faces as InsightFace RecordIO: ``train.rec``, ``train.idx`` and ``property``."""
 
 import contextlib
 import struct
@@ -11,15 +11,15 @@ from maskinv_lib.faces import SIZE
 from maskinv_lib.faces.pictures import encode_jpeg
 from maskinv_lib.faces.record_headers import EXACT, frame
 from maskinv_lib.utils import files
-from maskinv_lib.utils.checks import whole_number
+from maskinv_lib.utils.checks import dtype_and_shape, whole_number
 
 
 def write_records(folder: Path, pictures: Iterable[tuple[bytes | np.ndarray, int]], quality: int = 95) -> Path:
     """Write (picture, label) pairs to train.rec, train.idx and property in ``folder``; return the path of train.rec.
 
-    A picture is a picture file's bytes, or uint8 [112, 112, 3] RGB (encoded as JPEG of ``quality``); all are held in
-    memory and grouped by label. With a header record and identity records, as InsightFace writes them. Each file
-    appears whole or not at all. Raises ValueError for no picture, another shape, or a label outside 0 .. 2^24.
+    A picture is a picture file's bytes, or uint8 [112, 112, 3] RGB (encoded as JPEG of ``quality``); all are kept in
+    memory and grouped by label. As in InsightFace's files there are a header record and identity records. Each file is
+    written atomically. Raises ValueError for no picture, another shape, or a label outside 0 .. 2^24.
     """
     groups: dict[int, list[bytes]] = {}
     for number, (picture, label) in enumerate(pictures):
@@ -36,7 +36,7 @@ def write_records(folder: Path, pictures: Iterable[tuple[bytes | np.ndarray, int
             lines.append(f"{key}\t{out.tell()}\n")
             out.write(frame(payload))
         with contextlib.suppress(FileNotFoundError):
-            idx.unlink()  # an old index beside new records would be worse than none
+            idx.unlink()  # no index is better than an old one for new records
     files.write_text(idx, "".join(lines))
     files.write_text(Path(folder) / "property", f"{len(groups)},{SIZE},{SIZE}\n")
     return rec
@@ -46,8 +46,8 @@ def _file_bytes(picture: bytes | np.ndarray, number: int, quality: int) -> bytes
     if isinstance(picture, bytes):
         return picture
     if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.shape != (SIZE, SIZE, 3):
-        found = f"{picture.dtype} {list(picture.shape)}" if hasattr(picture, "shape") else type(picture).__name__
-        raise ValueError(f"Picture {number} must be a file's bytes or uint8 [{SIZE}, {SIZE}, 3], not {found}.")
+        kind = dtype_and_shape(picture)
+        raise ValueError(f"Picture {number} must be a file's bytes or uint8 [{SIZE}, {SIZE}, 3], not {kind}.")
     return encode_jpeg(picture, quality)
 
 

@@ -1,7 +1,7 @@
-"""Aligned faces of InsightFace RecordIO: ``train.rec`` with its ``train.idx``, read by number.
+"""Reads aligned faces from InsightFace RecordIO: ``train.rec`` with its ``train.idx``.
 
-Record 0 is, in most files, a header: (first key of the identity records, end key). Identity records carry (first key
-of the identity's pictures, end key). Files without either exist, and there key 0 is a picture.
+Record 0 is, in most files, a header record: (first key of the identity records, end key). Identity records contain
+(first key of the identity's pictures, end key). In files without these records, key 0 is a picture.
 """
 
 import warnings
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from maskinv_lib.faces import SIZE, Faces
 from maskinv_lib.faces.pictures import decode
-from maskinv_lib.faces.record_headers import EXACT, LAYOUTS, labels_of, read_payload, scan
+from maskinv_lib.faces.record_headers import EXACT, LAYOUTS, read_payload, scan
 from maskinv_lib.utils import files
 from maskinv_lib.utils.checks import whole_number
 from maskinv_lib.utils.randomness import key, permutation
@@ -24,45 +24,39 @@ from maskinv_lib.utils.randomness import key, permutation
 class RecordFile:
     """The pictures of a record file, in the order of their keys: a map-style dataset of (image, identity).
 
-    keys, labels: int64 [N], the records' keys and the first of their labels, as the file has them.
-    identity: int64 [N], from 0 without a gap, in the order in which the labels first appear.
-    identities: their number. The file is mapped into memory, anew in each process: a RecordFile can be pickled.
+    keys, labels: int64 [N], the records' keys and first labels in the file.
+    identity: int64 [N], from 0 without a gap, in the order in which the labels first appear. identities: their number.
+    Each process maps the file into memory itself, so a RecordFile can be pickled.
     """
 
     def __init__(self, path: Path) -> None:
-        """Scan the headers of ``path`` (a .rec file with its .idx beside it); see ``open_records`` for the errors."""
+        """Scan the headers of ``path`` (a .rec file with an .idx in the same folder); errors as ``open_records``."""
         self.path, self._mapped = Path(path), None
         keys, offsets = _read_index(self.path.with_suffix(".idx"))
-        found = scan(self._buffer, keys, offsets, self.path)
-        bare = ~found["picture"]
-        self.header_record = bool(bare[0] and keys[0] == 0 and found["count"][0] == 2)
-        if self.header_record:  # below the first identity's key, a record without a picture is a picture lost
-            found["picture"] |= bare & (keys > 0) & (keys < found["label"][0])
-        self.identity_records = int((~found["picture"]).sum()) - self.header_record
-        self._unlisted = len(self._buffer) - int(found["span"].sum())
-        pictures = found["picture"]
-        self._offsets, self._starts, self._layouts = (
-            offsets[pictures],
-            found["start"][pictures],
-            found["layout"][pictures],
-        )
+        headers = scan(self._buffer, keys, offsets, self.path)
+        bare = ~headers["picture"]
+        self.header_record = bool(bare[0] and keys[0] == 0 and headers["count"][0] == 2)
+        if self.header_record:  # a record below the first identity record's key has lost its picture
+            headers["picture"] |= bare & (keys > 0) & (keys < headers["label"][0])
+        pictures = headers["picture"]
+        self.identity_records = int((~pictures).sum()) - self.header_record
+        self._unlisted = len(self._buffer) - int(headers["span"].sum())
+        self._offsets, self._starts = offsets[pictures], headers["start"][pictures]
         self.keys = torch.from_numpy(keys[pictures])
-        self.labels = torch.from_numpy(self._checked_labels(found["label"][pictures]))
+        self.labels = torch.from_numpy(self._checked_labels(headers[pictures]))
         self.identity = dense(self.labels)
         self.identities = int(self.identity.max()) + 1
-        order = np.argsort(self.identity.numpy(), kind="stable")
-        self._order, self._ends = torch.from_numpy(order), self.identity.bincount().cumsum(0)
 
-    def _checked_labels(self, labels: np.ndarray) -> np.ndarray:
+    def _checked_labels(self, headers: np.ndarray) -> np.ndarray:
+        labels = headers["label"]
         if len(labels) == 0:
             raise ValueError(f"{self.path}: no record holds a picture. Is it a record file of faces?")
-        limit = np.array([EXACT[kind] for _, kind in LAYOUTS])[self._layouts]
+        limit = np.array([EXACT[kind] for _, kind in LAYOUTS])[headers["layout"]]
         wrong = ~((labels >= 0) & (labels <= limit) & (np.floor(labels) == labels))
         for row in np.flatnonzero(wrong)[:1]:
             raise ValueError(
-                f"{self.path}, record {self.keys[row]}: its label {labels[row]} is no whole number"
-                f" from 0 to {limit[row]}."
-                " Write the records again with one such number per identity, or leave this key out of the .idx."
+                f"{self.path}, record {self.keys[row]}: its label {labels[row]} is no whole number from"
+                f" 0 to {limit[row]}. Write the records again with such numbers, or leave this key out of the .idx."
             )
         return labels.astype(np.int64)
 
@@ -70,7 +64,7 @@ class RecordFile:
     def _buffer(self) -> np.ndarray:
         if self._mapped is None:
             if self.path.stat().st_size == 0:
-                raise ValueError(f"{self.path} is empty. Copy it again from where it came.")
+                raise ValueError(f"{self.path} is empty. Copy it again from its source.")
             self._mapped = np.memmap(self.path, np.uint8, "r").view(np.ndarray)
         return self._mapped
 
@@ -83,16 +77,13 @@ class RecordFile:
     def __getitem__(self, number: int) -> tuple[Tensor, int]:
         return self.image(number), int(self.identity[number])
 
-    def _payload(self, number: int) -> tuple[bytes, str]:
-        where = f"{self.path}, record {int(self.keys[number])}"
-        return read_payload(self._buffer, int(self._offsets[number]), where)[0], where
-
     def image(self, number: int) -> Tensor:
         """Return picture ``number`` (in key order, from 0): uint8 [3, 112, 112], RGB.
 
         Raises ValueError naming file and key for a picture that does not decode or has another size, and IndexError.
         """
-        payload, where = self._payload(number)
+        where = f"{self.path}, record {int(self.keys[number])}"
+        payload = read_payload(self._buffer, int(self._offsets[number]), where)[0]
         picture = decode(payload[int(self._starts[number]) :], where)
         if picture.shape != (SIZE, SIZE, 3):
             height, width = picture.shape[:2]
@@ -101,36 +92,25 @@ class RecordFile:
             )
         return torch.from_numpy(picture).permute(2, 0, 1).contiguous()
 
-    def all_labels(self, number: int) -> Tensor:
-        """Return every label of picture ``number``: float64 [L]; the first is its identity's."""
-        return torch.from_numpy(labels_of(self._payload(number)[0], int(self._layouts[number])))
-
-    def of_identity(self, identity: int) -> Tensor:
-        """Return the numbers of the pictures of ``identity`` (0 .. identities - 1): int64 [n], ascending."""
-        if not 0 <= identity < self.identities:
-            raise IndexError(f"{self.path} has identities 0 to {self.identities - 1}, not {identity}.")
-        begin = int(self._ends[identity - 1]) if identity else 0
-        return self._order[begin : int(self._ends[identity])]
-
     def describe(self) -> str:
-        """Say in one line what was found, such as "4 pictures, 3 identities, no header record"."""
-        said = f"{len(self):,} pictures, {self.identities:,} identities, "
-        said += "a header record" if self.header_record else "no header record"
-        said += f", {self.identity_records:,} identity records" if self.identity_records else ""
-        lost = f", {self._unlisted:,} bytes of {self.path.name} in no record that the .idx lists"
-        return said + (lost if self._unlisted > 0 else "")
+        """Describe the content in one line, such as "4 pictures, 3 identities, no header record"."""
+        text = f"{len(self):,} pictures, {self.identities:,} identities, "
+        text += "a header record" if self.header_record else "no header record"
+        text += f", {self.identity_records:,} identity records" if self.identity_records else ""
+        unlisted = f", {self._unlisted:,} bytes of {self.path.name} in no record that the .idx lists"
+        return text + (unlisted if self._unlisted > 0 else "")
 
 
 def open_records(path: Path) -> RecordFile:
-    """Open ``path``: a .rec file, or a folder that holds train.rec (or one .rec file of another name).
+    """Open ``path``: a .rec file, or a folder with train.rec (or one .rec file of another name).
 
     Raises FileNotFoundError for a missing .rec or .idx, and ValueError naming file, record and remedy for a
-    malformed .idx, an offset past the end, a wrong magic, a record cut short and a label that is no whole number.
+    malformed .idx, an offset past the end, a wrong magic, a truncated record and a label that is no whole number.
     """
     path = Path(path)
     if path.is_dir():
-        others = sorted(path.glob("*.rec"))
-        path = others[0] if len(others) == 1 else path / "train.rec"
+        paths = list(path.glob("*.rec"))
+        path = paths[0] if len(paths) == 1 else path / "train.rec"
     for file in (path, path.with_suffix(".idx")):
         if not file.is_file():
             raise FileNotFoundError(f"{file} is missing. A record set is a .rec and an .idx file of one name.")
@@ -141,7 +121,7 @@ def _read_index(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return keys and byte offsets of an .idx file, int64 [R] each, sorted by key."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # an empty file, or 1.0 for a whole number, only warns
+            warnings.simplefilter("error")  # loadtxt only warns of an empty file and of 1.0 for a whole number
             table = np.loadtxt(path, np.int64, comments=None, ndmin=2)
     except (ValueError, Warning):
         table = None
@@ -179,25 +159,25 @@ def faces(
 ) -> Faces:
     """Decode all pictures of ``records`` into one Faces (never publishable), identities numbered without a gap.
 
-    without: original labels to leave out. skip_bad: leave out pictures that do not decode or are not 112 x 112, and
-    warn of their number and keys; otherwise the first one raises ValueError. cache: a folder in which the decoded
-    set is kept under the hash of its files and of these settings. Raises ValueError for a label that no picture has.
+    without: labels of the file to leave out. skip_bad: leave out pictures that do not decode or are not 112 x 112, with
+    a warning that gives their count and keys; otherwise the first one raises ValueError. cache: a folder for the
+    decoded set, under a hash of its files and these settings. Raises ValueError for a label that no picture has.
     """
     without = {whole_number("a label of without", label) for label in without}
     if missing := without - set(records.labels.tolist()):
         raise ValueError(f"{records.path} has no picture of label {min(missing)}: take it out of without.")
     chosen = torch.from_numpy(np.flatnonzero(~np.isin(records.labels.numpy(), sorted(without))))
-    images, kept = _decoded(records, chosen, skip_bad, cache)
-    if len(kept) < len(chosen):
-        bad = records.keys[chosen[~torch.isin(chosen, kept)]].tolist()
-        shown = ", ".join(map(str, bad[:10])) + (", ..." if len(bad) > 10 else "")
-        text = f"{records.path}: {len(bad)} of {len(chosen)} pictures left out (keys {shown}): no faces of 112 x 112."
+    images, decoded = _decoded(records, chosen, skip_bad, cache)
+    if len(decoded) < len(chosen):
+        bad = records.keys[chosen[~torch.isin(chosen, decoded)]].tolist()
+        keys = ", ".join(map(str, bad[:10])) + (", ..." if len(bad) > 10 else "")
+        text = f"{records.path}: {len(bad)} of {len(chosen)} pictures left out (keys {keys}): no faces of 112 x 112."
         warnings.warn(text, stacklevel=2)
-    return Faces(images=images, identity=dense(records.labels[kept]), source=source, publishable=False)
+    return Faces(images=images, identity=dense(records.labels[decoded]), source=source, publishable=False)
 
 
 def held_back(identity: Tensor, people: int, seed: int) -> Tensor:
-    """Return bool [N]: which faces show one of the ``people`` that are held back, drawn by ``seed`` from all.
+    """Return the faces, bool [N], of the validation people: ``people`` of all identities, drawn by ``seed``.
 
     identity: int64 [N], from 0 without a gap.
     """
@@ -206,30 +186,29 @@ def held_back(identity: Tensor, people: int, seed: int) -> Tensor:
 
 
 def _decoded(records: RecordFile, chosen: Tensor, skip_bad: bool, cache: Path | None) -> tuple[Tensor, Tensor]:
-    """Return images and numbers of the chosen pictures that decode, from the cache if they are there."""
+    """Return the images and numbers of the chosen pictures that decode, from the cache if it has them."""
     if cache is None:
         return _decode_all(records, chosen, skip_bad)
     hashes = [files.file_hash(records.path.with_suffix(suffix)) for suffix in (".rec", ".idx")]
     name = files.content_hash([*hashes, records.path.stat().st_size, skip_bad, chosen.tolist()])
     path = Path(cache) / f"records-{name}.safetensors"
-    if not path.exists():
-        images, kept = _decode_all(records, chosen, skip_bad)
-        with files.whole_file(path) as temporary:
-            save_file({"images": images, "kept": kept}, temporary)
-        return images, kept
-    held = load_file(path)
-    return held["images"], held["kept"]
+    if path.exists():
+        tensors = load_file(path)
+        return tensors["images"], tensors["kept"]
+    images, decoded = _decode_all(records, chosen, skip_bad)
+    with files.whole_file(path) as temporary:
+        save_file({"images": images, "kept": decoded}, temporary)
+    return images, decoded
 
 
 def _decode_all(records: RecordFile, chosen: Tensor, skip_bad: bool) -> tuple[Tensor, Tensor]:
     images = torch.empty(len(chosen), 3, SIZE, SIZE, dtype=torch.uint8)
-    kept = []
+    decoded = []
     for number in chosen.tolist():
         try:
-            images[len(kept)] = records.image(number)
+            images[len(decoded)] = records.image(number)
+            decoded.append(number)
         except ValueError:
             if not skip_bad:
                 raise
-            continue
-        kept.append(number)
-    return images[: len(kept)], torch.tensor(kept, dtype=torch.int64)
+    return images[: len(decoded)], torch.tensor(decoded, dtype=torch.int64)

@@ -2,7 +2,7 @@
 
 What belongs here: networks, their weights on disk, and what turns them into templates: flips, heads on frozen
 templates, combinations. What does not: training, and scaling pixels anywhere else. To add a network, add a file and
-its name to ``NETWORKS``; to add one that is built around another, to ``AROUND``.
+its name to ``NETWORKS``, or to ``AROUND`` if it is built around another network.
 """
 
 import importlib
@@ -30,15 +30,15 @@ NETWORKS = {
 """Registered names and the function, ``module.function`` below this package, that makes the network."""
 
 AROUND = {"upper-face": "upper_face.UpperFace", "two-branch": "two_branch.TwoBranch"}
-"""What may be built around a registered network, named ``upper-face:compact``: the class below this package."""
+"""What may be built around a registered network, by a name such as ``upper-face:compact``, and the class that does."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InputContract:
-    """How weights want their pixels: a pixel x in 0..255 enters the network as (x - mean) / scale.
+    """The pixel scaling that weights expect: a pixel x in 0..255 enters the network as (x - mean) / scale.
 
-    The caller hands over uint8, or floats in [-1, 1]; both mean the same picture. Pixel scaling belongs to the
-    weights, so nobody outside the network scales.
+    The caller hands over uint8, or floats in [-1, 1]; both mean the same picture. The scaling belongs to the weights,
+    so no code outside the network scales pixels.
     """
 
     name: str
@@ -46,10 +46,10 @@ class InputContract:
     scale: float
 
     def scaled(self, images: Tensor) -> Tensor:
-        """Return float32 [B, 3, 112, 112] in the network's scaling, or raise ValueError: expected this, came that.
+        """Return float32 [B, 3, 112, 112] in the network's scaling, or raise ValueError: what was expected, what came.
 
-        uint8 costs no look at the values (a GPU is not waited for). Floats are refused if a value is NaN or beyond
-        [-1.01, 1.01], and if none is negative: such a batch is almost surely in [0, 1].
+        The values of uint8 are not read, so that no GPU has to be waited for. Floats are refused if a value is NaN or
+        beyond [-1.01, 1.01], and if none is negative: such a batch is almost surely in [0, 1].
         """
         check_shape(images)
         if images.dtype == torch.uint8:
@@ -74,11 +74,11 @@ def check_shape(images: Tensor) -> None:
     if len(shape) == 3:
         raise _refusal(images, "The batch axis is missing: images[None].")
     if len(shape) == 4 and shape[3] == 3 and shape[1] != 3:
-        raise _refusal(images, "The channels stand last: images.permute(0, 3, 1, 2).")
+        raise _refusal(images, "The channels are the last axis: images.permute(0, 3, 1, 2).")
     if len(shape) != 4 or shape[1] != 3:
         raise _refusal(images, "A face has three channels, on axis 1.")
     if shape[2:] != (SIZE, SIZE):
-        raise _refusal(images, "Align the faces anew by their landmarks; resizing would move the features.")
+        raise _refusal(images, "Align the faces again by their landmarks; resizing would move the features.")
     if shape[0] == 0:
         raise _refusal(images, "The batch is empty.")
 
@@ -87,11 +87,11 @@ def _check_values(images: Tensor) -> None:
     low, high = torch.stack(torch.aminmax(images.detach())).tolist()
     if math.isnan(low):
         raise _refusal(images, "It holds NaN.")
-    found = f"Its values run from {low:.4g} to {high:.4g}"
+    values = f"Its values range from {low:.4g} to {high:.4g}"
     if low < -1.01 or high > 1.01:
-        raise _refusal(images, f"{found}; if they are 0..255, hand them over as uint8.")
+        raise _refusal(images, f"{values}; if they are 0..255, hand them over as uint8.")
     if low >= 0:
-        raise _refusal(images, f"{found}, none negative, which looks like [0, 1]: use 2 * x - 1.")
+        raise _refusal(images, f"{values}, none negative, which looks like [0, 1]: use 2 * x - 1.")
 
 
 def _refusal(images: Tensor, hint: str) -> ValueError:
@@ -101,7 +101,7 @@ def _refusal(images: Tensor, hint: str) -> ValueError:
 class Network(nn.Module):
     """A face network: ``network(images)`` gives raw embeddings, float32 [B, embedding_size], not normalised.
 
-    ``name`` is its registered name; ``contract`` is applied at its own door. Subclasses write ``maps`` and ``head``.
+    ``name`` is its registered name; ``contract`` is applied to its input. Subclasses define ``maps`` and ``head``.
     """
 
     def __init__(self, *, name: str, embedding_size: int, contract: InputContract) -> None:
@@ -115,7 +115,7 @@ class Network(nn.Module):
         return self.embed(self.contract.scaled(images))
 
     def start_from(self, state: dict[str, Tensor]) -> None:
-        """Take over the tensors of a network of the same kind, as a student does that starts from another."""
+        """Copy the tensors of a network of the same kind, for a student that starts from another network."""
         self.load_state_dict(state)
 
     def with_maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -124,11 +124,11 @@ class Network(nn.Module):
         return self.head(maps), maps
 
     def embed(self, pixels: Tensor) -> Tensor:
-        """Embed pixels that already follow the contract, float32 [B, 3, 112, 112]."""
+        """Embed pixels already scaled by the contract, float32 [B, 3, 112, 112]."""
         return self.head(self.maps(pixels))
 
     def maps(self, pixels: Tensor) -> Tensor:
-        """Return the last feature maps, [B, channels, height, width] in the precision at work, of scaled pixels."""
+        """Return the last feature maps of scaled pixels, [B, channels, height, width] in the current precision."""
         raise NotImplementedError
 
     def head(self, maps: Tensor) -> Tensor:
@@ -146,7 +146,7 @@ def build_network(name: str, embedding_size: int | None = None, seed: int = 0) -
     """Make the registered network ``name`` with fresh weights on the CPU, a pure function of its arguments.
 
     embedding_size: None takes the network's usual one (iResNet 512, compact and MobileFaceNet 128). The global random
-    state is neither read nor moved. An unknown name raises ValueError with the nearest known one.
+    state is neither read nor changed. An unknown name raises ValueError with the nearest known one.
     """
     network = outline(name, embedding_size).to_empty(device="cpu")
     _initialise(network, checks.whole_number("seed", seed))
@@ -159,21 +159,22 @@ def outline(name: str, embedding_size: int | None = None) -> Network:
     ``upper-face:compact`` is what ``AROUND`` builds around the network after the colon.
     """
     around, colon, inner = name.rpartition(":") if isinstance(name, str) else ("", "", name)
-    make = _found(NETWORKS[checks.choose("network", inner, NETWORKS)])
+    factory = _imported(NETWORKS[checks.choose("network", inner, NETWORKS)])
     size = {} if embedding_size is None else {"embedding_size": embedding_size}
     with torch.device("meta"):
         if not colon:
-            return make(**size)
-        return _found(AROUND[checks.choose("network around another", around, AROUND)])(name=name, inner=make, **size)
+            return factory(**size)
+        outer = _imported(AROUND[checks.choose("network around another", around, AROUND)])
+        return outer(name=name, inner=factory, **size)
 
 
-def _found(place: str) -> Callable[..., Network]:
-    module, function = place.split(".")
+def _imported(path: str) -> Callable[..., Network]:
+    module, function = path.split(".")
     return getattr(importlib.import_module(f"{__name__}.{module}"), function)
 
 
 def _initialise(network: Network, seed: int) -> None:
-    """Convolutions normal with deviation 0.1 as published, fc uniform as torch does, the rest at its neutral value."""
+    """Draw convolutions normal with deviation 0.1 as published, all others from torch's usual distributions."""
     generator = torch.Generator().manual_seed(int(randomness.key(seed, "network weights")))
     for module in network.modules():
         if isinstance(module, nn.Conv2d):

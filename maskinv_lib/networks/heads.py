@@ -1,7 +1,8 @@
-"""Heads on frozen templates: what is learnt about masks without touching the network that made the templates.
+"""Heads on frozen templates, which leave the network that computed the templates unchanged.
 
-The embedding unmasking model (EUM, Boutros et al., arXiv 2103.01716) maps the template of a masked face to where the
-person's unmasked faces are; a logistic regression tells whether a mask is worn. Templates are unit vectors [N, D].
+The embedding unmasking model (EUM, Boutros et al., arXiv 2103.01716) maps the template of a masked face close to those
+of the person's unmasked faces; a logistic regression predicts whether a mask is worn. Templates are unit
+vectors [N, D].
 """
 
 from collections.abc import Callable
@@ -17,15 +18,15 @@ from maskinv_lib.utils import checks
 from maskinv_lib.utils.randomness import key
 
 OWN = ("head", "embedding_size")
-"""Metadata that a head's file always carries; the caller may add others."""
+"""Metadata that a head's file always has; the caller may add others."""
 
 
 class EUM(nn.Module):
-    """The embedding unmasking model: four layers as wide as the template, made for templates of masked faces only.
+    """The embedding unmasking model: four layers as wide as the template, for templates of masked faces only.
 
     Three times fully connected, batch norm, LeakyReLU 0.2; then fully connected, batch norm. Float32 [B, D] -> [B, D],
-    not normalised (``apply_head`` does that). Weights are uniform in +-D^-0.5 and decided by ``seed``; None leaves
-    all tensors on the meta device, without values.
+    not normalised (``apply_head`` does that). Weights are uniform in +-D^-0.5, drawn from ``seed``; None leaves all
+    tensors on the meta device, without values.
     """
 
     name = "eum"
@@ -34,9 +35,9 @@ class EUM(nn.Module):
         super().__init__()
         self.embedding_size = size = checks.whole_number("embedding_size", embedding_size, minimum=1)
         with torch.device("meta"):
-            layers = [
-                make for _ in range(4) for make in (nn.Linear(size, size), nn.BatchNorm1d(size), nn.LeakyReLU(0.2))
-            ]
+            layers = []
+            for _ in range(4):
+                layers += [nn.Linear(size, size), nn.BatchNorm1d(size), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers[:-1])
         if seed is not None:
             self.to_empty(device="cpu")
@@ -69,13 +70,13 @@ class MaskClassifier(nn.Module):
         self.register_buffer("bias", torch.zeros(()))
 
     def forward(self, templates: Tensor) -> Tensor:
-        """Return logits, float32 [N], of templates [N, D]: log odds of a mask where half of all faces wear one."""
+        """Return logits, float32 [N], of templates [N, D]: log odds of a mask if half of all faces wear one."""
         with torch.autocast(templates.device.type, enabled=False):
             return templates.float() @ self.weight + self.bias
 
     def predicts(self, templates: Tensor | np.ndarray) -> Tensor | np.ndarray:
         """Return whether each of the templates [N, D] is of a masked face: bool [N], an array for an array."""
-        return _applied(self, lambda given: self(given) > 0, templates)
+        return _applied(self, lambda tensor: self(tensor) > 0, templates)
 
 
 CLASSES = {kind.name: kind for kind in (EUM, MaskClassifier)}
@@ -85,24 +86,21 @@ CLASSES = {kind.name: kind for kind in (EUM, MaskClassifier)}
 def apply_head(head: EUM, templates: Tensor | np.ndarray) -> Tensor | np.ndarray:
     """Return unmasked templates, float32 [N, D] of unit length, of templates [N, D]; an array for an array.
 
-    Evaluation mode, float32: a result does not depend on the templates beside it (within 1e-5). Only templates of
-    masked faces belong here; those of unmasked faces stay as the network made them.
+    Evaluation mode, float32: a result does not depend on the other templates (within 1e-5). It is meant for templates
+    of masked faces only; those of unmasked faces stay as the network computed them.
     """
     if not isinstance(head, EUM):
-        raise ValueError(f"Only an EUM turns templates into templates, not {type(head).__name__}.")
-    return _applied(head, lambda given: F.normalize(head(given), dim=1), templates)
+        raise ValueError(f"Only an EUM maps templates to templates, not {type(head).__name__}.")
+    return _applied(head, lambda tensor: F.normalize(head(tensor), dim=1), templates)
 
 
 def save_head(path: Path, head: EUM | MaskClassifier, metadata: dict) -> None:
     """Write a head whole or not at all, with its name and embedding size.
 
-    metadata: further JSON-serialisable facts; one that takes a name of ``OWN`` raises ValueError.
+    metadata: further JSON-serialisable facts; a name of ``OWN`` among them raises ValueError.
     """
-    taken = [name for name in OWN if name in metadata]
-    if taken:
-        raise ValueError(f"Metadata {', '.join(taken)} is written by the head itself; leave it out.")
     own = {"head": head.name, "embedding_size": head.embedding_size}
-    weights.write_tensors(path, head.state_dict(), metadata | own)
+    weights.write_tensors(path, head.state_dict(), weights.with_own(metadata, own, "head"))
 
 
 def load_head(path: Path) -> tuple[EUM | MaskClassifier, dict]:
@@ -115,12 +113,14 @@ def load_head(path: Path) -> tuple[EUM | MaskClassifier, dict]:
         name = checks.choose("head", metadata.get("head"), CLASSES)
         size = checks.whole_number("embedding_size", metadata.get("embedding_size"), minimum=1)
     except ValueError as error:
-        raise ValueError(f"{path} does not say which head it is: {error} Delete it and adapt the head anew.") from None
+        raise ValueError(f"{path} does not say which head it is: {error} Delete it and train the head again.") from None
     with torch.device("meta"):
         head = CLASSES[name](embedding_size=size)
-    found = weights.differences(head, tensors)
-    if found:
-        raise ValueError(f"{path} does not hold the {name} it names: {found}. Delete it and adapt the head anew.")
+    differences = weights.differences(head, tensors)
+    if differences:
+        raise ValueError(
+            f"{path} does not hold the {name} it names: {differences}. Delete it and train the head again."
+        )
     head.to_empty(device="cpu").load_state_dict(tensors)
     return head.eval(), metadata
 
@@ -129,17 +129,17 @@ def load_head(path: Path) -> tuple[EUM | MaskClassifier, dict]:
 def _applied(
     head: EUM | MaskClassifier, compute: Callable[[Tensor], Tensor], templates: Tensor | np.ndarray
 ) -> Tensor | np.ndarray:
-    """Return ``compute(templates)`` with ``head`` in evaluation mode on its own device, as the kind that came."""
-    given = torch.tensor(templates) if isinstance(templates, np.ndarray) else templates
-    if given.ndim != 2 or given.shape[1] != head.embedding_size:
+    """Return ``compute(templates)`` with ``head`` in evaluation mode on its own device; an array for an array."""
+    tensor = torch.tensor(templates) if isinstance(templates, np.ndarray) else templates
+    if tensor.ndim != 2 or tensor.shape[1] != head.embedding_size:
         raise ValueError(
-            f"This {head.name} takes templates [N, {head.embedding_size}], not {list(given.shape)}. "
-            "Give those of the network that it was adapted to."
+            f"This {head.name} takes templates [N, {head.embedding_size}], not {list(tensor.shape)}. "
+            "Give those of the network that it was trained for."
         )
     training, device = head.training, next(iter(head.state_dict().values())).device
     try:
         head.eval()
-        found = compute(given.to(device)).to(given.device)
+        results = compute(tensor.to(device)).to(tensor.device)
     finally:
         head.train(training)
-    return found.numpy() if isinstance(templates, np.ndarray) else found
+    return results.numpy() if isinstance(templates, np.ndarray) else results

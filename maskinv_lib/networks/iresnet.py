@@ -44,7 +44,7 @@ class Block(nn.Module):
             self.downsample = nn.Sequential(shortcut, nn.BatchNorm2d(after, eps=EPSILON))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the unit's output; nothing follows the sum, so the identity path stays clean."""
+        """Return the unit's output; nothing follows the sum, so the identity path is unchanged."""
         residual = self.prelu(self.bn2(self.conv1(self.bn1(x))))
         residual = self.bn3(self.conv2(residual))
         return residual + (x if self.downsample is None else self.downsample(x))
@@ -82,7 +82,7 @@ class IResNet(Network):
         self.features.weight.requires_grad = False
 
     def maps(self, pixels: Tensor) -> Tensor:
-        """Return the last layer's feature maps, [B, widths[-1], 7, 7] (compact: 4, 4), in the precision at work."""
+        """Return the last layer's feature maps, [B, widths[-1], 7, 7] (compact: 4, 4), in the current precision."""
         x = self.prelu(self.bn1(self.conv1(pixels)))
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
@@ -114,7 +114,7 @@ def iresnet100(embedding_size: int = 512) -> IResNet:
 
 
 def compact(embedding_size: int = 128) -> IResNet:
-    """An iResNet for CPUs: one narrow unit per layer on a halved picture, about 1.1 million parameters at 128-D."""
+    """An iResNet for CPUs: one narrow unit per layer, a stem of stride 2, about 1.1 million parameters at 128-D."""
     return IResNet(
         name="compact", blocks=(1, 1, 1, 1), widths=(24, 48, 96, 192), stem_stride=2, embedding_size=embedding_size
     )

@@ -1,7 +1,7 @@
 """MobileFaceNet (Chen et al., CCBR 2018) as InsightFace trains it ("y1"): about a million parameters, for CPUs.
 
 Inverted bottlenecks (expand, depthwise, project), no activation after a projection, and in place of average pooling a
-depthwise 7 x 7 convolution that weighs each of the 49 places by itself (section 3.1 of the paper).
+depthwise 7 x 7 convolution with a weight for each of the 49 positions (section 3.1 of the paper).
 """
 
 import torch
@@ -15,13 +15,13 @@ EPSILON = 1e-3
 """Added to every batch norm's variance but the last one's, as in the published weights (MXNet's default)."""
 
 LAST_EPSILON = 2e-5
-"""Added to the variance of the batch norm that gives the embedding."""
+"""Added to the variance of the last batch norm, whose output is the embedding."""
 
 CONTRACT = InputContract(name="mobilefacenet y1", mean=127.5, scale=128.0)
-"""The contract of InsightFace's MobileFaceNet: not quite the [-1, 1] of iResNets."""
+"""The contract of InsightFace's MobileFaceNet, slightly different from the [-1, 1] of iResNets."""
 
 STAGES = ((64, 128, 128, 4), (128, 256, 256, 6), (128, 512, 256, 2))
-"""Per stage: channels, width of the halving bottleneck, width of the residual ones, number of the residual ones."""
+"""Per stage: channels, width of the halving bottleneck, width and number of the residual bottlenecks."""
 
 
 class ConvUnit(nn.Module):
@@ -47,23 +47,23 @@ class ConvUnit(nn.Module):
         self.prelu = PReLU(after) if active else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the unit's output in the precision at work."""
+        """Return the unit's output in the current precision."""
         x = self.bn(self._convolved(x)) if self.training or torch.is_grad_enabled() else self._folded(x)
         return x if self.prelu is None else self.prelu(x)
 
     def _convolved(self, x: Tensor) -> Tensor:
-        """Return the convolution; a depthwise one that strides goes all steps on a CPU, and every other one is kept.
+        """Return the convolution; on a CPU a depthwise one with stride is computed without, then every other is kept.
 
-        The values are the same, and its gradient, which a CPU computes by its slowest path, takes a sixth of the time.
+        The values are the same, and the gradient, which is slow on a CPU with stride, takes a sixth of the time.
         """
         conv = self.conv
         if x.device.type != "cpu" or conv.groups == 1 or conv.stride == (1, 1):
             return conv(x)
-        every = functional.conv2d(x, conv.weight, None, 1, conv.padding, conv.dilation, conv.groups)
-        return every[:, :, :: conv.stride[0], :: conv.stride[1]].contiguous(memory_format=torch.channels_last)
+        y = functional.conv2d(x, conv.weight, None, 1, conv.padding, conv.dilation, conv.groups)
+        return y[:, :, :: conv.stride[0], :: conv.stride[1]].contiguous(memory_format=torch.channels_last)
 
     def _folded(self, x: Tensor) -> Tensor:
-        """Return batch norm after convolution as one convolution: a quarter of the time of frozen batch norm saved."""
+        """Return convolution and batch norm as one convolution, which saves a quarter of the time of both."""
         scale = self.bn.weight / (self.bn.running_var + self.bn.eps).sqrt()
         weight, bias = self.conv.weight * scale[:, None, None, None], self.bn.bias - self.bn.running_mean * scale
         conv = self.conv
@@ -84,7 +84,7 @@ class Bottleneck(nn.Module):
         self.project = ConvUnit(width, after, active=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the bottleneck's output; a projection ends without activation, so that it loses nothing."""
+        """Return the bottleneck's output; a projection has no activation, which would lose information."""
         y = self.project(self.depthwise(self.expand(x)))
         return x + y if self.residual else y
 
@@ -113,7 +113,7 @@ class MobileFaceNet(Network):
         self.features.weight.requires_grad = False
 
     def maps(self, pixels: Tensor) -> Tensor:
-        """Return the last feature maps before the pooling convolution, [B, 512, 7, 7], in the precision at work."""
+        """Return the last feature maps before the pooling convolution, [B, 512, 7, 7], in the current precision."""
         x = self.stem_depthwise(self.stem(pixels))
         return self.expand(self.stage3(self.stage2(self.stage1(x))))
 

@@ -1,4 +1,4 @@
-"""A network as an ONNX file, for programs without torch: the pixels' scaling is inside, so nobody can get it wrong."""
+"""A network as an ONNX file, for programs without torch; the graph scales the pixels itself."""
 
 import contextlib
 import importlib
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from maskinv_lib import __version__
 from maskinv_lib.faces import SIZE
 from maskinv_lib.networks import Network
+from maskinv_lib.networks.templates import inference
 from maskinv_lib.utils import files
 
 INPUT, OUTPUT = "pixels", "embedding"
@@ -24,7 +25,7 @@ CONTRACT = {
     "output": f"{OUTPUT}: float32 [batch, embedding_size], of the faces as they are (no mirror image added), not of"
     " unit length; divide by its length to get a template, compare templates by their cosine",
 }
-"""What the file says of itself, beside the network's name, embedding size and key."""
+"""Metadata of the file about its input and output."""
 
 NEEDED = ("onnx", "onnxscript")
 
@@ -37,7 +38,7 @@ class FromPixels(nn.Module):
         self.network = network
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Return embeddings, float32 [B, D]; no value is looked at, since a graph cannot refuse one."""
+        """Return embeddings, float32 [B, D]; values are not checked, since a graph cannot raise an error."""
         contract = self.network.contract
         return self.network.embed((pixels - contract.mean) / contract.scale)
 
@@ -48,12 +49,13 @@ def export_onnx(network: Network, path: Path, facts: dict | None = None) -> Path
     The graph takes raw pixels and gives plain embeddings, see ``CONTRACT``, which the file's metadata repeats with
     ``facts`` (JSON-serialisable values by name). A template of this study sums the embeddings of a face and of its
     mirror image: run the graph on both to get one. The network's modes stay as they were. Raises ValueError for a name
-    that does not end in .onnx, and RuntimeError naming the command where the optional packages are missing.
+    that does not end in .onnx, and RuntimeError with the command that installs the optional packages if they are
+    missing.
     """
     path = Path(path)
     if path.suffix != ".onnx":
         raise ValueError(f"{path} does not end in .onnx. Give the exported file that ending.")
-    onnx, _ = [_needed(name) for name in NEEDED]
+    onnx, _ = [_optional(name) for name in NEEDED]
     model = _graph(network)
     about = {"network": network.name, "embedding_size": network.embedding_size, "library": f"maskinv {__version__}"}
     for name, value in {**about, **CONTRACT, **(facts or {})}.items():
@@ -64,7 +66,7 @@ def export_onnx(network: Network, path: Path, facts: dict | None = None) -> Path
     return path
 
 
-def _needed(name: str) -> ModuleType:
+def _optional(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -72,31 +74,25 @@ def _needed(name: str) -> ModuleType:
 
 
 def _graph(network: Network) -> object:
-    """Return the network's graph as an onnx ModelProto, without the traces of this machine that torch notes in it."""
-    modes = [(module, module.training) for module in network.modules()]
+    """Return the network's graph as an onnx ModelProto, without the file paths of this machine that torch writes."""
     device = next(network.parameters()).device
-    network.eval()
-    try:
-        with torch.no_grad(), warnings.catch_warnings(), _quiet():
-            warnings.simplefilter("ignore")
-            program = torch.onnx.export(
-                FromPixels(network).eval(),
-                (torch.zeros(2, 3, SIZE, SIZE, device=device),),
-                dynamo=True,
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                dynamic_shapes={INPUT: {0: torch.export.Dim("batch")}},
-                verbose=False,
-            )
-    finally:
-        for module, training in modes:
-            module.training = training
-    return _without_traces(program.model_proto)
+    with inference(network), torch.no_grad(), warnings.catch_warnings(), _quiet():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            FromPixels(network).eval(),
+            (torch.zeros(2, 3, SIZE, SIZE, device=device),),
+            dynamo=True,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes={INPUT: {0: torch.export.Dim("batch")}},
+            verbose=False,
+        )
+    return _without_paths(program.model_proto)
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep out of sight what torch logs while it registers operators that no network here uses."""
+    """Silence torch's log messages about operators that no network here uses."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -105,7 +101,7 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _without_traces(model: object) -> object:
+def _without_paths(model: object) -> object:
     graph = model.graph
     for part in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
         part.ClearField("metadata_props")

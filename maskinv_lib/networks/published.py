@@ -25,10 +25,10 @@ PICKLES = (".pth", ".pt", ".tar")
 """Suffixes of what torch.save wrote."""
 
 NESTS = ("state_dict", "backbone")
-"""Names under which training programs keep a backbone's state dict beside other things."""
+"""Keys under which training programs store a backbone's state dict together with other data."""
 
 PREFIXES = ("module.", "features.module.", "module.features.", "backbone.")
-"""What wrappers of a backbone put in front of its tensors' names; the longest that fits is taken off."""
+"""Prefixes that wrappers of a backbone add to its tensors' names; the longest that fits is removed."""
 
 COUNTER = "num_batches_tracked"
 
@@ -36,23 +36,23 @@ COUNTER = "num_batches_tracked"
 def import_weights(path: Path, contract: InputContract | str | None = None) -> tuple[Network, dict]:
     """Read published weights: (network on the CPU in training mode, facts about them for the record).
 
-    contract: how the weights want their pixels, an InputContract or the name of a known one, such as "zero to one"
-    for MagFace; None takes the network's usual one. A file of this study says its own and takes no other. Half
-    precision becomes float32, missing batch-norm counters become 0, and the embedding size is read from the tensors.
+    contract: the pixel scaling of the weights, an InputContract or the name of a known one, such as "zero to one" for
+    MagFace; None takes the network's usual one. A file of this study has its own and accepts no other. Half precision
+    becomes float32, missing batch-norm counters become 0, and the embedding size is read from the tensors.
     facts: file (name without folder), file_sha256 (16 digits), network, embedding_size, input_contract (its name).
-    A missing file raises FileNotFoundError; one that is damaged, wants code run, or fits no registered network raises
+    A missing file raises FileNotFoundError; one that is damaged, would run code, or fits no registered network raises
     a ValueError that names the file and, for the nearest network, the tensors missing, unexpected or misshaped.
     """
     path = Path(path)
-    chosen = _contract(contract)
+    contract = _contract(contract)
     tensors, metadata = _read(path)
     if all(name in metadata for name in OWN):
-        if chosen is not None:
-            raise ValueError(f"{path.name} says its own input contract. Leave contract={chosen.name!r} out.")
+        if contract is not None:
+            raise ValueError(f"{path.name} has its own input contract. Leave contract={contract.name!r} out.")
         network = load_network(path)[0]
     else:
         network = _fitted(path, _prepared(path, tensors))
-        network.contract = network.contract if chosen is None else chosen
+        network.contract = contract or network.contract
     return network, {
         "file": path.name,
         "file_sha256": files.file_hash(path),
@@ -69,7 +69,7 @@ def _contract(contract: InputContract | str | None) -> InputContract | None:
 
 
 def _read(path: Path) -> tuple[dict, dict]:
-    """Return (what may be a state dict, metadata); the format goes by the suffix."""
+    """Return (state dict, metadata) of a file; its suffix says the format."""
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
     if path.suffix == ".safetensors":
@@ -84,17 +84,17 @@ def _read(path: Path) -> tuple[dict, dict]:
 
 
 def _refused_pickle(path: Path, message: str) -> str:
-    asked = re.search(r"GLOBAL (\S+)", message)
-    if asked is None:
-        return f"{path.name} is half-written, damaged, or no file of torch.save. Fetch it anew."
+    code = re.search(r"GLOBAL (\S+)", message)
+    if code is None:
+        return f"{path.name} is half-written, damaged, or no file of torch.save. Download it again."
     return (
-        f"{path.name} asks for code beyond tensors ({asked[1]}); nothing of it was executed. If you trust who made it, "
+        f"{path.name} asks for code beyond tensors ({code[1]}); nothing of it was executed. If you trust its author, "
         "load it in a program of yours and save the bare state dict."
     )
 
 
 def _state_dict(path: Path, loaded: object) -> dict[str, Tensor]:
-    """Return the mapping of names to tensors inside what torch.load gave."""
+    """Return the mapping of names to tensors in an object that torch.load returned."""
     for _ in NESTS:
         nest = next((n for n in NESTS if isinstance(loaded, dict) and isinstance(loaded.get(n), dict)), None)
         loaded = loaded if nest is None else loaded[nest]
@@ -117,9 +117,9 @@ def _prepared(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         )
     tensors = _with_our_names(_without_prefix(tensors))
     tensors = {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
-    broken = next((name for name, t in tensors.items() if not t.isfinite().all()), None)
-    if broken is not None:
-        raise ValueError(f"{path.name} is no usable network: {broken} holds NaN or infinity. Fetch it anew.")
+    not_finite = next((name for name, t in tensors.items() if not t.isfinite().all()), None)
+    if not_finite is not None:
+        raise ValueError(f"{path.name} is no usable network: {not_finite} holds NaN or infinity. Download it again.")
     norms = [name.removesuffix("running_mean") for name in tensors if name.endswith(".running_mean")]
     return {f"{norm}{COUNTER}": torch.tensor(0) for norm in norms} | tensors
 
@@ -162,8 +162,8 @@ def _mxnet_unit(unit: str) -> str:
     if bottleneck is None:
         return {"stem": "conv_1", "stem_depthwise": "conv_2_dw", "expand": "conv_6sep", "pool": "conv_6dw7_7"}[unit]
     stage, number = int(bottleneck[1]), int(bottleneck[2])
-    place = f"dconv_{stage + 1}{stage + 2}" if number == 0 else f"res_{stage + 2}_block{number - 1}"
-    return f"{place}_conv_{ {'expand': 'sep', 'depthwise': 'dw', 'project': 'proj'}[bottleneck[3]] }"
+    block = f"dconv_{stage + 1}{stage + 2}" if number == 0 else f"res_{stage + 2}_block{number - 1}"
+    return f"{block}_conv_{ {'expand': 'sep', 'depthwise': 'dw', 'project': 'proj'}[bottleneck[3]] }"
 
 
 def _fitted(path: Path, tensors: dict[str, Tensor]) -> Network:
@@ -171,17 +171,17 @@ def _fitted(path: Path, tensors: dict[str, Tensor]) -> Network:
     last = tensors.get("features.weight", torch.empty(()))
     size = len(last) if last.ndim == 1 and len(last) else None
     network = min((outline(name, size) for name in NETWORKS), key=lambda network: _distance(network, tensors))
-    found = differences(network, tensors)
-    if found:
+    differs = differences(network, tensors)
+    if differs:
         raise ValueError(
             f"{path.name} fits no registered network ({', '.join(NETWORKS)}). "
-            f"The nearest is {network.name} at embedding size {network.embedding_size}: {found}."
+            f"The nearest is {network.name} at embedding size {network.embedding_size}: {differs}."
         )
     network.to_empty(device="cpu").load_state_dict(tensors)
     return network
 
 
 def _distance(network: Network, tensors: dict[str, Tensor]) -> int:
-    """Count the tensors that only one side has or that differ in shape."""
-    wanted = {name: tensor.shape for name, tensor in network.state_dict().items()}
-    return len(wanted.items() ^ {name: tensor.shape for name, tensor in tensors.items()}.items())
+    """Return the number of tensors that only one of the two has or that differ in shape."""
+    own, others = ({name: tensor.shape for name, tensor in of.items()} for of in (network.state_dict(), tensors))
+    return len(own.items() ^ others.items())

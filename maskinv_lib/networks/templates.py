@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -14,20 +13,13 @@ from maskinv_lib.networks import Network, check_shape
 from maskinv_lib.networks.weights import read_tensors, write_tensors
 
 
-class Recogniser(Protocol):
-    """The only thing that an evaluation knows of a method."""
-
-    def templates(self, images: Tensor) -> Tensor:
-        """Turn faces, uint8 or float in [-1, 1], [N, 3, 112, 112], into float32 [N, D] of unit length."""
-        ...
-
-
 class NetworkRecogniser:
     """One network as a recogniser: evaluation mode, float32, no gradients.
 
-    A template does not depend on the faces beside it (within 1e-5). The network moves to ``device`` and stays there;
-    which of its modules were in training mode is put back after each call. Results are on the images' device.
-    batch: faces at a time; None takes 64 on a CPU, where more leave the cache, and 256 elsewhere.
+    An evaluation uses its method ``templates`` alone: faces, uint8 or float in [-1, 1], [N, 3, 112, 112], to float32
+    [N, D] of unit length. A template does not depend on the other faces of its batch (within 1e-5). The network moves
+    to ``device`` and stays there; after each call its modules are in the mode they were in. Results are on the images'
+    device. batch: faces at a time; None takes 64 on a CPU, where more do not fit the cache, and 256 elsewhere.
     """
 
     def __init__(self, network: Network, device: torch.device | str = "cpu", batch: int | None = None) -> None:
@@ -43,10 +35,10 @@ class NetworkRecogniser:
     def embeddings(self, images: Tensor, flip: bool) -> Tensor:
         """Return raw embeddings of the faces, or of their mirror images if ``flip``, float32 [N, D].
 
-        Other input than the network's door accepts raises ValueError: what was expected and what came.
+        Input that the network does not accept raises ValueError: what was expected and what came.
         """
         check_shape(images)
-        with _inference(self.network), _exact(self.device):
+        with inference(self.network), _exact(self.device):
             parts = [self._embed(part, flip).to(images.device) for part in images.split(self.batch)]
         return torch.cat(parts)
 
@@ -56,8 +48,8 @@ class NetworkRecogniser:
 
 
 @contextlib.contextmanager
-def _inference(network: Network) -> Iterator[None]:
-    """Evaluation mode for the block; each module then returns to the mode it was in."""
+def inference(network: Network) -> Iterator[None]:
+    """Put a network in evaluation mode for a block; afterwards each module is in the mode it was in."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
@@ -69,7 +61,7 @@ def _inference(network: Network) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _exact(device: torch.device) -> Iterator[None]:
-    """Full float32 for the block: no autocast, and no TF32, which would round cosines at the third digit."""
+    """Compute a block in full float32: no autocast, and no TF32, which would round cosines at the third digit."""
     matmul, convolution = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
@@ -85,17 +77,17 @@ def teacher_templates(recogniser: NetworkRecogniser, faces: Faces) -> Tensor:
     """Return the teacher's target for each face and flip, float32 [2, N, D] of unit length on the faces' device.
 
     [0] are the templates of the faces as they are, [1] of their mirror images. The teacher is frozen and sees clean
-    faces, so these are all it ever says about them.
+    faces, so a training needs no others.
     """
-    both = [recogniser.embeddings(faces.images, flip=flip) for flip in (False, True)]
-    return F.normalize(torch.stack(both), dim=2)
+    embeddings = [recogniser.embeddings(faces.images, flip=flip) for flip in (False, True)]
+    return F.normalize(torch.stack(embeddings), dim=2)
 
 
 def cached_templates(folder: Path, key: str, compute: Callable[[], Tensor]) -> Tensor:
-    """Return ``compute()``, kept in ``folder`` under ``key``; a damaged file is computed and written anew.
+    """Return ``compute()``, kept in ``folder`` under ``key``; a damaged file is computed and written again.
 
     key: a text that stands for all that the templates depend on (the network's and the faces' hashes); it becomes
-    the file's name. The file appears whole or not at all.
+    the file's name. The file is written whole or not at all.
     """
     path = Path(folder) / f"{key}.safetensors"
     with contextlib.suppress(FileNotFoundError, ValueError, KeyError):
@@ -106,5 +98,5 @@ def cached_templates(folder: Path, key: str, compute: Callable[[], Tensor]) -> T
 
 
 def similarity(a: Tensor, b: Tensor) -> Tensor:
-    """Return cosines, float32 [N, M], of every template of ``a`` [N, D] with every one of ``b`` [M, D]."""
+    """Return the cosine of every template of ``a`` [N, D] with every template of ``b`` [M, D], float32 [N, M]."""
     return F.normalize(a.float(), dim=1) @ F.normalize(b.float(), dim=1).T

@@ -1,8 +1,8 @@
-"""Two networks side by side, one for the whole face and one for the region of the eyes, their embeddings joined.
+"""Two parallel networks, one for the whole face and one for the eye region, whose embeddings are concatenated.
 
-The occlusion-invariant, multi-branch family of Hemathilaka and Aponso (2022, arXiv 2201.09089): one branch looks where
-little of a mask is seen. This is our reading of its abstract, since details are unpublished: regions, widths and the
-way of joining are choices made here.
+This is the occlusion-invariant, multi-branch family of Hemathilaka and Aponso (2022, arXiv 2201.09089): one branch sees
+a region that a mask covers little of. It is our reading of the abstract, since details are unpublished: regions, widths
+and the concatenation are choices made here.
 """
 
 from collections.abc import Callable
@@ -26,9 +26,9 @@ class TwoBranch(Network):
     """Whole face and periocular region, each through its own ``inner`` network; raw embeddings [B, embedding_size].
 
     inner: a factory such as ``iresnet.compact``, called with ``embedding_size``. The branch ``face`` gives the first
-    embedding_size // 2 numbers, ``eyes`` the others, so an odd size is no obstacle; None takes the usual size of one
-    inner network for both together. A size below 2 raises ValueError. The branches share no weights, and a forward
-    pass costs what two inner networks cost.
+    embedding_size // 2 numbers, ``eyes`` the others, also of an odd size; None takes the usual size of one inner
+    network for both together. A size below 2 raises ValueError. The branches share no weights, and a forward pass costs
+    as much as those of two inner networks.
     """
 
     def __init__(self, *, name: str, inner: Callable[..., Network], embedding_size: int | None = None) -> None:
@@ -39,7 +39,7 @@ class TwoBranch(Network):
         self.face, self.eyes = face, eyes
 
     def maps(self, pixels: Tensor) -> Tensor:
-        """Return the last feature maps of both, [B, 2 * channels, height, width], those of the whole face first."""
+        """Return the last feature maps of both branches, [B, 2 * channels, height, width]; the whole face is first."""
         return torch.cat([self.face.maps(pixels), self.eyes.maps(eye_region(pixels))], dim=1)
 
     def head(self, maps: Tensor) -> Tensor:

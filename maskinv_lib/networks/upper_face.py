@@ -1,7 +1,7 @@
-"""A network that sees only what no mask covers: the upper part of the aligned face, everything below blanked.
+"""A network that sees the upper part of the aligned face alone, which no mask covers; all rows below are blank.
 
-The simplest answer to masks, and the yardstick for the others: FaceX-Zoo's study of masked recognition has such a
-model too. It gives up mouth and chin on unmasked faces and never learns what a mask is.
+It is the simplest method against masks and a baseline for the others: FaceX-Zoo's study of masked recognition has such
+a model too. It does not use mouth and chin on unmasked faces either, and never sees a mask.
 """
 
 from collections.abc import Callable
@@ -15,18 +15,18 @@ from maskinv_lib.networks import Network
 ROW = 54
 """First row that is blanked: the highest top edge of the published masks, y = 54, two pixels below the eyes' centres.
 
-No mask of ``maskinv_lib.masks`` covers a pixel above it; the soft rim of one may reach a row or two higher, and the
-shadow on the skin about six.
+No mask of ``faces.masks`` covers a pixel above it; the soft rim of one may reach a row or two higher, and the shadow
+on the skin about six.
 """
 
 
 class UpperFace(Network):
     """The network ``inner`` on faces whose rows from ``ROW`` down are blank; raw embeddings [B, embedding_size].
 
-    inner: a factory such as ``iresnet.compact``, called with ``embedding_size`` where one is given. The upper part
-    stays where it is, so the size of the feature maps and the places of eyes and brows are those of the whole face,
-    and weights trained on whole faces may be loaded into ``inner``. Blank is 0 after scaling, mid grey in the contracts
-    of iResNet and MobileFaceNet; so is the zero padding of the first convolution.
+    inner: a factory such as ``iresnet.compact``, called with ``embedding_size`` unless it is None. The upper part is
+    not moved, so the size of the feature maps and the positions of eyes and brows are those of the whole face, and
+    weights trained on whole faces may be loaded into ``inner``. Blank is 0 after scaling, mid grey in the contracts of
+    iResNet and MobileFaceNet; so is the zero padding of the first convolution.
     """
 
     def __init__(self, *, name: str, inner: Callable[..., Network], embedding_size: int | None = None) -> None:
@@ -35,9 +35,9 @@ class UpperFace(Network):
         self.inner = network
 
     def start_from(self, state: dict[str, Tensor]) -> None:
-        """Take over the tensors of a network for whole faces of the inner's kind, or of one like this."""
-        like_this = all(name.startswith("inner.") for name in state)
-        (self if like_this else self.inner).load_state_dict(state)
+        """Copy the tensors of a network for whole faces of the inner network's kind, or of an upper-face network."""
+        upper_face = all(name.startswith("inner.") for name in state)
+        (self if upper_face else self.inner).load_state_dict(state)
 
     def maps(self, pixels: Tensor) -> Tensor:
         """Return the inner network's last feature maps, [B, channels, height, width], of the upper part."""
@@ -49,5 +49,5 @@ class UpperFace(Network):
 
 
 def upper_part(pixels: Tensor) -> Tensor:
-    """Return scaled pixels [B, 3, 112, 112] with 0 in the rows from ``ROW`` down, whatever stood there (NaN too)."""
+    """Return scaled pixels [B, 3, 112, 112] with 0 in the rows from ``ROW`` down, also in place of NaN."""
     return functional.pad(pixels[:, :, :ROW], (0, 0, 0, SIZE - ROW))

@@ -1,4 +1,4 @@
-"""Networks on disk: safetensors with everything needed to use them, read strictly, never a pickle."""
+"""Networks on disk: safetensors with all that is needed to use them, read strictly, never a pickle."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from maskinv_lib.networks import NETWORKS, InputContract, Network, outline
 from maskinv_lib.utils import checks, files
 
 OWN = ("network", "embedding_size", "input_contract")
-"""Metadata that a network's file always carries; the caller may add others."""
+"""Metadata that a network's file always has; the caller may add others."""
 
 CHECKSUM = "tensors_sha256"
 
@@ -33,7 +33,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
     """Read what ``write_tensors`` wrote: (tensors on the CPU, metadata).
 
     A missing file raises FileNotFoundError; a half-written or damaged one ValueError. Both name the file. A checksum
-    over the tensors, which safetensors itself lacks, finds changed bytes too; files without one are read as they are.
+    over the tensors, which safetensors itself lacks, detects changed bytes too; files without one are not checked.
     """
     path = Path(path)
     if not path.is_file():
@@ -43,9 +43,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
             metadata = {name: _value(text) for name, text in (file.metadata() or {}).items()}
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is half-written or damaged ({error}). Delete it and write it anew.") from None
+        raise ValueError(f"{path} is half-written or damaged ({error}). Delete it and write it again.") from None
     if metadata.pop(CHECKSUM, None) not in (None, _checksum(tensors)):
-        raise ValueError(f"{path} is damaged: its tensors differ from its checksum. Delete it and write it anew.")
+        raise ValueError(f"{path} is damaged: its tensors differ from its checksum. Delete it and write it again.")
     return tensors, metadata
 
 
@@ -53,7 +53,7 @@ def _value(text: str) -> object:
     try:
         return json.loads(text)
     except ValueError:
-        return text  # other programs write plain words, such as format = pt
+        return text  # other programs write plain text, such as format = pt
 
 
 def _checksum(tensors: dict[str, Tensor]) -> str:
@@ -68,18 +68,23 @@ def _checksum(tensors: dict[str, Tensor]) -> str:
 def save_network(path: Path, network: Network, metadata: dict) -> None:
     """Write a network whole or not at all, with its name, embedding size and input contract.
 
-    metadata: further JSON-serialisable facts (stage, seed, teacher hash); one that takes a name of ``OWN`` raises
-    ValueError, since the network itself says those.
+    metadata: further JSON-serialisable facts (stage, seed, teacher hash); a name of ``OWN`` among them raises
+    ValueError.
     """
-    taken = [name for name in OWN if name in metadata]
-    if taken:
-        raise ValueError(f"Metadata {', '.join(taken)} is written by the network itself; leave it out.")
     own = {
         "network": network.name,
         "embedding_size": network.embedding_size,
         "input_contract": asdict(network.contract),
     }
-    write_tensors(path, network.state_dict(), metadata | own)
+    write_tensors(path, network.state_dict(), with_own(metadata, own, "network"))
+
+
+def with_own(metadata: dict, own: dict, what: str) -> dict:
+    """Return both; ``metadata`` with a name of ``own``, which the ``what`` ("network") writes, raises ValueError."""
+    taken = [name for name in own if name in metadata]
+    if taken:
+        raise ValueError(f"Metadata {', '.join(taken)} is written by the {what} itself; leave it out.")
+    return metadata | own
 
 
 def load_network(path: Path) -> tuple[Network, dict]:
@@ -94,29 +99,29 @@ def load_network(path: Path) -> tuple[Network, dict]:
         contract = InputContract(**metadata["input_contract"])
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path} does not say which network of this study it is: {error} {_fit(tensors)}") from None
-    found = differences(network, tensors)
-    if found:
-        raise ValueError(f"{path} does not hold the network {network.name} it names: {found}. {_fit(tensors)}")
+    differs = differences(network, tensors)
+    if differs:
+        raise ValueError(f"{path} does not hold the network {network.name} it names: {differs}. {_fit(tensors)}")
     network.to_empty(device="cpu").load_state_dict(tensors)
     network.contract = contract
     return network, metadata
 
 
 def _described(metadata: dict) -> tuple[str, int]:
-    lacking = [name for name in OWN if name not in metadata]
-    if lacking:
-        raise ValueError(f"metadata missing: {', '.join(lacking)}.")
+    missing = [name for name in OWN if name not in metadata]
+    if missing:
+        raise ValueError(f"metadata missing: {', '.join(missing)}.")
     return metadata["network"], checks.whole_number("embedding_size", metadata["embedding_size"], minimum=1)
 
 
 def differences(network: Network, tensors: dict[str, Tensor]) -> str:
     """Say which keys of a state dict are missing, unexpected or misshaped for ``network``; "" if it fits."""
-    wanted = network.state_dict()
-    both = [name for name in wanted if name in tensors]
+    own = network.state_dict()
+    both = [name for name in own if name in tensors]
     parts = (
-        ("missing", [name for name in wanted if name not in tensors]),
-        ("unexpected", [name for name in tensors if name not in wanted]),
-        ("misshaped", [_mismatch(n, wanted[n], tensors[n]) for n in both if _kind(wanted[n]) != _kind(tensors[n])]),
+        ("missing", [name for name in own if name not in tensors]),
+        ("unexpected", [name for name in tensors if name not in own]),
+        ("misshaped", [_mismatch(n, own[n], tensors[n]) for n in both if _kind(own[n]) != _kind(tensors[n])]),
     )
     return "; ".join(f"{len(names)} {word} ({_first(names)})" for word, names in parts if names)
 
@@ -125,8 +130,8 @@ def _kind(tensor: Tensor) -> tuple:
     return tuple(tensor.shape), tensor.dtype
 
 
-def _mismatch(name: str, wanted: Tensor, found: Tensor) -> str:
-    return f"{name}: {found.dtype} {list(found.shape)} instead of {wanted.dtype} {list(wanted.shape)}"
+def _mismatch(name: str, own: Tensor, tensor: Tensor) -> str:
+    return f"{name}: {tensor.dtype} {list(tensor.shape)} instead of {own.dtype} {list(own.shape)}"
 
 
 def _first(names: list[str], count: int = 4) -> str:
@@ -139,6 +144,6 @@ def _fit(tensors: dict[str, Tensor]) -> str:
 
 
 def fits(name: str, tensors: dict[str, Tensor]) -> bool:
-    """Say whether a state dict is that of the registered network ``name``, at whatever embedding size it has."""
+    """Say whether a state dict is that of the registered network ``name``, at any embedding size."""
     size = len(tensors["features.weight"]) if tensors.get("features.weight", torch.empty(())).ndim == 1 else None
     return size != 0 and not differences(outline(name, size), tensors)

@@ -10,9 +10,10 @@ from maskinv_lib.evaluation.resampling import identity_weights
 from maskinv_lib.pipeline import models
 from maskinv_lib.pipeline.records import Evaluated, read_evaluation, write_evaluation
 from maskinv_lib.pipeline.sources import AnyBenchmark, benchmark_of
-from maskinv_lib.pipeline.train import _commit, train
-from maskinv_lib.study.data import UNMASKED, RealFaces
+from maskinv_lib.pipeline.train import git_commit, train
+from maskinv_lib.study.data import UNMASKED
 from maskinv_lib.study.runs import Run
+from maskinv_lib.study.tuning import TRIAL_RESULT
 from maskinv_lib.utils import files, paths
 
 
@@ -23,25 +24,25 @@ def score(run: Run, benchmark: AnyBenchmark | None = None) -> Iterator[tuple[str
 
 
 def evaluate_run(run: Run) -> Evaluated:
-    """Measure ``run`` on its benchmark and write ``metrics.json`` and ``resamples.npz``."""
+    """Evaluate ``run`` on its benchmark and write ``metrics.json`` and ``resamples.npz``."""
     models.check_models(run)  # a run that was not trained says so before any face is rendered
     benchmark = benchmark_of(run.profile, run.benchmark)
-    if isinstance(run.profile.faces, RealFaces):
+    if not run.profile.faces.publishable:
         _note_opening(run)
-    found = _evaluated(run, benchmark, score(run, benchmark))
-    write_evaluation(found, benchmark.name)
-    return found
+    evaluated = _evaluated(run, benchmark, score(run, benchmark))
+    write_evaluation(evaluated, benchmark.name)
+    return evaluated
 
 
 def _evaluated(run: Run, benchmark: AnyBenchmark, scored: Iterator[tuple[str, str, Comparisons]]) -> Evaluated:
     weights = identity_weights(benchmark.identities, run.profile.resamples)
-    compared = {(condition, kinds): comparisons for condition, kinds, comparisons in scored}
+    comparisons = {(condition, kinds): scores for condition, kinds, scores in scored}
     evaluations, curves = {}, {}
-    for place, comparisons in compared.items():
-        curves[place] = error_curve(comparisons)
+    for case, scores in comparisons.items():
+        curves[case] = error_curve(scores)
         unmasked = evaluations.get((UNMASKED, "none"))
-        evaluations[place] = evaluate(comparisons, weights, unmasked=unmasked, curve=curves[place])
-    return Evaluated(run=run, evaluations=evaluations, curves=curves, comparisons=compared)
+        evaluations[case] = evaluate(scores, weights, unmasked=unmasked, curve=curves[case])
+    return Evaluated(run=run, evaluations=evaluations, curves=curves, comparisons=comparisons)
 
 
 def _note_opening(run: Run) -> None:
@@ -52,32 +53,32 @@ def _note_opening(run: Run) -> None:
         if file.tell() == 0:
             file.write("date,benchmark,stage,seed,commit,key\n")
         date = time.strftime("%Y-%m-%d", time.gmtime())
-        file.write(f"{date},{run.tested_on.name},{run.name},{run.seed},{_commit()},{run.key}\n")
+        file.write(f"{date},{run.tested_on.name},{run.name},{run.seed},{git_commit()},{run.key}\n")
 
 
 def on_validation(run: Run) -> dict[str, float]:
     """Return condition -> EER of a trained run on the people held back from its training, with unseen mask kinds."""
     benchmark = benchmark_of(run.profile, split="validation")
-    compared = benchmark.comparisons(models.judged_templates(run, benchmark))
-    return {condition: measure(found)["eer"].value for condition, kinds, found in compared if kinds != "seen"}
+    comparisons = benchmark.comparisons(models.trial_templates(run, benchmark))
+    return {condition: measure(scores)["eer"].value for condition, kinds, scores in comparisons if kinds != "seen"}
 
 
 def trial(run: Run) -> dict:
-    """Train ``run``, judge it on the validation people and write ``validation.json``: EER by condition."""
+    """Train ``run``, evaluate it on the validation people and write ``validation.json``: EER by condition."""
     facts = train(run).facts
-    found = {
+    result = {
         "stage": run.stage.name,
         "learning_rate": run.overrides.get("learning_rate"),
         "faces": run.faces_spent,
         "seconds": facts["seconds"],
         "eer": on_validation(run),
     }
-    files.write_json(run.folder / "validation.json", found)
-    return found
+    files.write_json(run.folder / TRIAL_RESULT, result)
+    return result
 
 
 def open_evaluation(run: Run) -> Evaluated:
-    """Evaluate ``run`` if it was trained; else read what ``results`` holds of it, whatever made that, and say so."""
+    """Evaluate ``run`` if it was trained; else read its published results, whose ``source`` says so."""
     if run.model_file.exists() or not run.published_folder.exists():
         return evaluate_run(run)
     return read_evaluation(run, run.published_folder)

@@ -1,4 +1,4 @@
-"""The networks that runs leave and build on, and what a run says of the test faces: its own or its parts' templates."""
+"""The networks of finished runs, and the templates that a run computes: by its own network or from its parts."""
 
 import contextlib
 import dataclasses
@@ -17,7 +17,7 @@ from maskinv_lib.networks.combining import combined
 from maskinv_lib.networks.templates import NetworkRecogniser, cached_templates, teacher_templates
 from maskinv_lib.networks.weights import load_network, read_tensors, write_tensors
 from maskinv_lib.pipeline.sources import AnyBenchmark, device_and_threads, wears_masks
-from maskinv_lib.study.runs import Run
+from maskinv_lib.study.runs import MODEL, Run
 from maskinv_lib.utils import files, fingerprints, paths
 
 
@@ -35,56 +35,55 @@ def start_of(run: Run) -> Network | None:
 
 
 def _ancestor(run: Run, other: Run, path: Path, load: Callable = load_network) -> nn.Module:
-    needs = "its own model" if other is run else f"{other.name}, seed {other.seed}"
-    who = f"{run.name}, seed {run.seed}, needs {needs}."
+    needs = f"{run.label()}, needs {'its own model' if other is run else other.label()}."
     try:
-        found, facts = load(path)
+        model, facts = load(path)
     except (FileNotFoundError, ValueError) as error:
-        raise type(error)(f"{who} {error} Make it with: {other.command}") from None
+        raise type(error)(f"{needs} {error} Make it with: {other.command()}") from None
     if facts.get("key") != other.key:
-        made = f"{path} was made by other code or settings (key {facts.get('key')}, now {other.key})."
-        raise ValueError(f"{who} {made} Make it with: {other.command}")
-    return found
+        reason = f"{path} was made by other code or settings (key {facts.get('key')}, now {other.key})."
+        raise ValueError(f"{needs} {reason} Make it with: {other.command()}")
+    return model
 
 
 def model_of(run: Run) -> Network:
     """Return the run's trained network; one that is missing, damaged or stale raises an error naming the remedy."""
-    return _ancestor(run, run, run.folder / "model.safetensors")
+    return _ancestor(run, run, run.folder / MODEL)
 
 
 def head_of(run: Run) -> nn.Module:
     """Return the run's trained head on frozen templates; errors are those of ``model_of``."""
-    return _ancestor(run, run, run.folder / "model.safetensors", heads.load_head)
+    return _ancestor(run, run, run.folder / MODEL, heads.load_head)
 
 
 def check_models(run: Run) -> None:
-    """Raise what ``model_of`` raises unless every network and head that ``run`` recognises with is there."""
-    for one in run.parts or (run,):
-        if one.parts:
-            check_models(one)
+    """Raise what ``model_of`` raises unless every network and head that ``run`` computes templates with exists."""
+    for part in run.parts or (run,):
+        if part.parts:
+            check_models(part)
             continue
-        _ancestor(run, one, one.folder / "model.safetensors", heads.load_head if one.stage.base else load_network)
-        if one.base:
-            _ancestor(run, one.base, one.base.folder / "model.safetensors")
+        _ancestor(run, part, part.folder / MODEL, heads.load_head if part.stage.base else load_network)
+        if part.base:
+            _ancestor(run, part.base, part.base.folder / MODEL)
 
 
 def teacher_of(run: Run, faces: Faces, device: torch.device) -> Tensor | None:
     """Return the teacher's templates of ``faces`` and of their mirror images, float32 [2, N, D].
 
-    None where there is no teacher, or where it sees masks and so must be asked anew in every step.
+    None where there is no teacher, or where it sees masks and so must compute its templates in every step.
     """
     if run.teacher is None or run.plan.teacher_view == "masked":
         return None
-    network = _ancestor(run, run.teacher, run.teacher.folder / "model.safetensors")
+    network = _ancestor(run, run.teacher, run.teacher.folder / MODEL)
     recogniser = NetworkRecogniser(network, device)
-    return _kept(run, network, device, "both flips", lambda: teacher_templates(recogniser, faces))
+    return _cached(run, network, device, "both flips", lambda: teacher_templates(recogniser, faces))
 
 
 def live_teacher(run: Run, device: torch.device) -> Callable[[Tensor], Tensor] | None:
     """Return the teacher itself, images -> unit templates, where it sees the student's mask; else None."""
     if run.teacher is None or run.plan.teacher_view != "masked":
         return None
-    network = _ancestor(run, run.teacher, run.teacher.folder / "model.safetensors")
+    network = _ancestor(run, run.teacher, run.teacher.folder / MODEL)
     recogniser = NetworkRecogniser(network, device)
     return lambda images: F.normalize(recogniser.embeddings(images, flip=False), dim=1)
 
@@ -94,11 +93,11 @@ def base_templates(run: Run, what: str, images: Callable[[], Tensor], device: to
 
     what: a text that names the pictures among those made from the run's training faces.
     """
-    network = _ancestor(run, run.base, run.base.folder / "model.safetensors")
-    return _kept(run, network, device, what, lambda: NetworkRecogniser(network, device).templates(images()))
+    network = _ancestor(run, run.base, run.base.folder / MODEL)
+    return _cached(run, network, device, what, lambda: NetworkRecogniser(network, device).templates(images()))
 
 
-def _kept(run: Run, network: Network, device: torch.device, what: str, compute: Callable[[], Tensor]) -> Tensor:
+def _cached(run: Run, network: Network, device: torch.device, what: str, compute: Callable[[], Tensor]) -> Tensor:
     decides = [name for name in run.train_code if name.startswith(("faces", "networks"))]
     code = fingerprints.code_hash("networks.templates", *decides)
     name = files.content_hash([weights_hash(network), run.config["faces"], device.type, code, what])
@@ -110,25 +109,24 @@ def templates_of(run: Run, benchmark: AnyBenchmark) -> dict[str, np.ndarray]:
 
     Those of a network that was imported are the same in every seed, and kept for all of them.
     """
-    place = paths.runs() / ".cache" / "templates" if run.stage.imported else run.folder / "checkpoints"
-    kept = place / f"templates-{benchmark.name}.safetensors"
+    folder = paths.runs() / ".cache" / "templates" if run.stage.imported else run.folder / "checkpoints"
+    path = folder / f"templates-{benchmark.name}.safetensors"
     with contextlib.suppress(FileNotFoundError, ValueError):
-        tensors, facts = read_tensors(kept)
+        tensors, facts = read_tensors(path)
         if facts.get("key") == run.evaluation_key:
             return {kinds: tensor.numpy() for kinds, tensor in tensors.items()}
-    templates = _made(run, benchmark)
-    write_tensors(
-        kept, {kinds: torch.from_numpy(value) for kinds, value in templates.items()}, {"key": run.evaluation_key}
-    )
+    templates = _computed(run, benchmark)
+    tensors = {kinds: torch.from_numpy(array) for kinds, array in templates.items()}
+    write_tensors(path, tensors, {"key": run.evaluation_key})
     return templates
 
 
-def _made(run: Run, benchmark: AnyBenchmark) -> dict[str, np.ndarray]:
+def _computed(run: Run, benchmark: AnyBenchmark) -> dict[str, np.ndarray]:
     if run.parts:
         return _combined(run, benchmark)
     if run.stage.base:
         head, base = head_of(run), templates_of(_on(run.base, run), benchmark)
-        return {kinds: heads.apply_head(head, found) for kinds, found in base.items()}
+        return {kinds: heads.apply_head(head, templates) for kinds, templates in base.items()}
     recogniser = NetworkRecogniser(model_of(run), device_and_threads(run.profile))
     return benchmark.templates(recogniser.templates)
 
@@ -138,24 +136,24 @@ def _on(part: Run, run: Run) -> Run:
 
 
 def _combined(run: Run, benchmark: AnyBenchmark) -> dict[str, np.ndarray]:
-    """Return the parts' templates combined as the stage says; the last of three parts tells who wears a mask."""
+    """Return the parts' templates combined as the stage says; the last of three parts predicts who wears a mask."""
     parts = [_on(part, run) for part in run.parts]
     wears = None
     if run.stage.how == "by predicted mask":
         classifier = parts.pop()
-        seen = templates_of(_on(classifier.base, run), benchmark)
-        wears = {kinds: head_of(classifier).predicts(found) for kinds, found in seen.items()}
-    found = [templates_of(part, benchmark) for part in parts]
+        base = templates_of(_on(classifier.base, run), benchmark)
+        wears = {kinds: head_of(classifier).predicts(templates) for kinds, templates in base.items()}
+    templates = [templates_of(part, benchmark) for part in parts]
     if run.stage.how == "by true mask":
-        wears = wears_masks(benchmark, found[0])
-    return combined(run.stage.how, found, wears)
+        wears = wears_masks(benchmark, templates[0])
+    return combined(run.stage.how, templates, wears)
 
 
-def judged_templates(run: Run, benchmark: AnyBenchmark) -> dict[str, np.ndarray]:
-    """Return the templates by which a trial is judged: of a head, only masked faces pass it."""
+def trial_templates(run: Run, benchmark: AnyBenchmark) -> dict[str, np.ndarray]:
+    """Return the templates by which a trial is evaluated: a head is applied to masked faces only."""
     if not run.stage.base:
-        return _made(run, benchmark)
-    base = _made(run.base, benchmark)
+        return _computed(run, benchmark)
+    base = _computed(run.base, benchmark)
     head = head_of(run)
-    moved = {kinds: heads.apply_head(head, found) for kinds, found in base.items()}
+    moved = {kinds: heads.apply_head(head, templates) for kinds, templates in base.items()}
     return combined("by true mask", [base, moved], wears_masks(benchmark, base))

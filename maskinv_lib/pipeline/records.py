@@ -1,4 +1,4 @@
-"""A run's measured results on disk: numbers and curves as JSON, the rates in every resample as bytes."""
+"""What a training and an evaluation leave; the results on disk: numbers as JSON, rates in every resample as bytes."""
 
 import dataclasses
 import json
@@ -11,12 +11,20 @@ import numpy as np
 from maskinv_lib.evaluation.benchmarks import Comparisons
 from maskinv_lib.evaluation.evaluate import Evaluation
 from maskinv_lib.evaluation.metrics import RATES, ErrorCurve, Metric
-from maskinv_lib.study.data import RealFaces
-from maskinv_lib.study.runs import Run
+from maskinv_lib.study.runs import FACTS, METRICS, RESAMPLES, Run
 from maskinv_lib.utils import files
 
-HERE = "evaluated here"
+HERE = "computed in this run"
 PUBLISHED = "read from the published results, because it was not run here"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A finished training: its run, the records of its log and the facts in its ``run.json``."""
+
+    run: Run
+    records: list[dict]
+    facts: dict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,17 +82,18 @@ def _thinned(curve: ErrorCurve, names: tuple[str, ...]) -> dict:
     return {**values, "genuine": curve.genuine, "impostor": curve.impostor}
 
 
-def write_evaluation(found: Evaluated, benchmark: str) -> None:
+def write_evaluation(evaluated: Evaluated, benchmark: str) -> None:
     """Write what later comparisons need: numbers and curves as JSON, the rates in every resample as bytes.
 
     Curves of real people go without their thresholds, which are scores of single pairs, and are read back with NaN. Of
-    systems beside the ladder the resampled EER alone is kept, on which the ranking rests: so many must stay small.
+    methods that are no rungs the resampled EER alone is kept, on which the ranking rests: so many must stay small.
     """
-    kept = RATES if found.run.is_rung else ("eer",)
-    real = isinstance(found.run.profile.faces, RealFaces)
+    run = evaluated.run
+    kept = RATES if run.is_rung else ("eer",)
+    real = not run.profile.faces.publishable
     names = ("fmr", "fnmr") if real else ("thresholds", "fmr", "fnmr")
     records, rates = [], {}
-    for (condition, kinds), evaluation in found.evaluations.items():
+    for (condition, kinds), evaluation in evaluated.evaluations.items():
         plain = {
             name: getattr(evaluation, name)
             for name in ("identities", "fold_error", "threshold", "effective_genuine", "effective_impostor")
@@ -94,20 +103,18 @@ def write_evaluation(found: Evaluated, benchmark: str) -> None:
                 "condition": condition,
                 "mask_kinds": kinds,
                 "metrics": [_without_empty(metric) for metric in evaluation.metrics.values()],
-                "curve": _thinned(found.curves[condition, kinds], names),
+                "curve": _thinned(evaluated.curves[condition, kinds], names),
                 **plain,
             }
         )
         rates |= {f"{condition}/{kinds}/{n}": values for n, values in evaluation.resamples.items() if n in kept}
-    with files.whole_file(found.run.evaluation_folder / "resamples.npz") as temporary:
+    with files.whole_file(run.evaluation_folder / RESAMPLES) as temporary:
         np.savez_compressed(temporary, **packed(rates))
-    head = {"key": found.run.evaluation_key, "benchmark": benchmark}
+    head = {"key": run.evaluation_key, "benchmark": benchmark}
     if real:
-        head["teacher_sha256"] = found.run.profile.faces.config()["teacher"]
+        head["teacher_sha256"] = run.profile.faces.config()["teacher"]
     text = json.dumps({**head, "conditions": records}, allow_nan=False, separators=(",", ":"))
-    files.write_text(
-        found.run.evaluation_folder / "metrics.json", text.replace('{"condition"', '\n{"condition"') + "\n"
-    )
+    files.write_text(run.evaluation_folder / METRICS, text.replace('{"condition"', '\n{"condition"') + "\n")
 
 
 def _without_empty(metric: Metric) -> dict:
@@ -118,32 +125,28 @@ def read_evaluation(run: Run, folder: Path | None = None) -> Evaluated:
     """Read what ``write_evaluation`` wrote, from the run's folder or another one.
 
     An unreadable file, or in the run's own folder one made by other code or settings, raises an error that names the
-    remedy; from elsewhere such numbers are read and ``source`` says so.
+    remedy; from another folder such numbers are read and ``source`` says so.
     """
     own, folder = folder is None, folder or run.evaluation_folder
-    whole = folder if run.evaluation_folder == run.folder else folder.parent
-    command = run.command.replace("02-train", "03-evaluate")
+    run_folder = folder if run.evaluation_folder == run.folder else folder.parent
+    command = run.command("evaluate")
     try:
-        record, facts = files.read_json(folder / "metrics.json"), files.read_json(whole / "run.json")
-        with np.load(folder / "resamples.npz") as arrays:
+        record, facts = files.read_json(folder / METRICS), files.read_json(run_folder / FACTS)
+        with np.load(folder / RESAMPLES) as arrays:
             resamples = unpacked({name: arrays[name] for name in arrays.files})
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise FileNotFoundError(
-            f"{run.name}, seed {run.seed} has no readable evaluation: {error}. Make it with: {command}"
-        ) from None
+        raise FileNotFoundError(f"{run.label()} has no readable evaluation: {error}. Make it with: {command}") from None
     current = record["key"] == run.evaluation_key
     if own and not current:
-        raise ValueError(
-            f"{run.name}, seed {run.seed} was evaluated with other code or settings. Make it anew with: {command}"
-        )
+        raise ValueError(f"{run.label()} was evaluated with other code or settings. Make it again with: {command}")
     evaluations, curves = {}, {}
     for part in record["conditions"]:
-        place = (part["condition"], part["mask_kinds"])
+        case = (part["condition"], part["mask_kinds"])
         curve = {n: np.array(v) if isinstance(v, list) else v for n, v in part["curve"].items()}
-        curves[place] = ErrorCurve(**{"thresholds": np.full(len(curve["fmr"]), np.nan), **curve})
-        evaluations[place] = Evaluation(
+        curves[case] = ErrorCurve(**{"thresholds": np.full(len(curve["fmr"]), np.nan), **curve})
+        evaluations[case] = Evaluation(
             metrics={metric["name"]: Metric(**metric) for metric in part["metrics"]},
-            resamples={n.rpartition("/")[2]: v for n, v in resamples.items() if n.startswith("/".join(place) + "/")},
+            resamples={n.rpartition("/")[2]: v for n, v in resamples.items() if n.startswith("/".join(case) + "/")},
             thresholds=None,
             **{
                 n: part[n] for n in ("identities", "fold_error", "threshold", "effective_genuine", "effective_impostor")

@@ -1,7 +1,10 @@
-"""Where a run's faces and test sets come from: rendered, or read from a folder of real data, and kept in the cache."""
+"""The faces and test sets of a run: rendered, or read from a folder of real data, and kept in the cache."""
 
 import dataclasses
+import os
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,14 +13,13 @@ from maskinv_lib.evaluation.benchmarks.bins import read_bin
 from maskinv_lib.evaluation.benchmarks.drawn import DrawnPairs, DrawnSet
 from maskinv_lib.evaluation.benchmarks.real_masks import OneProtocol
 from maskinv_lib.evaluation.benchmarks.real_sets import read_mfr2, read_mfrc, read_rmfrd
-from maskinv_lib.evaluation.benchmarks.rendered import RenderedBenchmark, masked_copy
+from maskinv_lib.evaluation.benchmarks.rendered import RenderedBenchmark
 from maskinv_lib.faces import Faces, recordio
 from maskinv_lib.faces.rendering.synthetic import Rendering, rendered_set
 from maskinv_lib.study.data import Benchmark, RealFaces
 from maskinv_lib.study.recipes import Profile
 from maskinv_lib.study.runs import Run
-from maskinv_lib.training.views import Views
-from maskinv_lib.utils import paths
+from maskinv_lib.utils import files, paths
 
 AnyBenchmark = RenderedBenchmark | DrawnPairs | DrawnSet | OneProtocol
 """What every benchmark has: name, identities, templates(recogniser), comparisons(templates)."""
@@ -37,6 +39,26 @@ def faces_of(profile: Profile, split: str, progress: Callable[[int, int], None] 
     rendering = Rendering(**profile.faces.rendering)
     where = {"cache": paths.runs() / ".cache", "device": "cuda" if torch.cuda.is_available() else "cpu"}
     return rendered_set(profile.faces.seed, identities, views, rendering, progress=progress, **where)
+
+
+def open_all(profile: Profile, path: Path, threads: int | None, show: Callable[[str], None]) -> None:
+    """Render or read every set of a profile, so that bad data are found before any training; list them in ``path``.
+
+    threads: None takes all cores. show: called with the progress in words, at most every ten seconds.
+    """
+    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+    started, shown, sets = time.time(), [time.time()], {}
+
+    def progress(done: int, count: int) -> None:
+        if time.time() - shown[0] > 10:
+            shown[0] = time.time()
+            show(f"{split}: {done:,} of {count:,}")
+
+    for split in profile.faces.splits:
+        faces = faces_of(profile, split, progress)
+        sets[split] = {"faces": len(faces), "source": faces.source}
+    tests = {test.name: benchmark_of(profile, test).in_words for test in profile.benchmarks if test.path}
+    files.write_json(path, {"sets": sets | tests, "seconds": round(time.time() - started, 1)})
 
 
 def training_faces(run: Run) -> Faces:
@@ -94,30 +116,3 @@ def wears_masks(benchmark: AnyBenchmark, templates: dict[str, np.ndarray]) -> di
     if isinstance(benchmark, OneProtocol):
         return {"none": benchmark.of.masked}
     return {kinds: np.full(len(found), kinds != "none") for kinds, found in templates.items()}
-
-
-def example_views(run: Run, count: int = 8) -> Faces:
-    """Return the first ``count`` faces of the run's first batch, clean, and then the same as the student sees them."""
-    faces = training_faces(run)
-    views = Views(faces=faces, plan=run.plan, seed=run.draws_seed, device=torch.device("cpu"))
-    batch = views.batch(0)
-    shown = torch.cat([batch.images[view][:count] for view in ("clean", "masked")])
-    return dataclasses.replace(faces, images=shown, identity=batch.labels[:count].repeat(2))
-
-
-def pairs_in_words(run: Run) -> str:
-    """Return what a run's benchmark compares with what, or that its data are not at hand."""
-    try:
-        return benchmark_of(run.profile, run.benchmark).in_words
-    except FileNotFoundError as error:
-        return f"The pairs of {run.tested_on.name} are not at hand here: {error}"
-
-
-def example_pairs(benchmark: RenderedBenchmark, people: int = 6) -> Faces:
-    """Return three rows of test faces: a reference, the same person's probe with a seen and with an unseen mask."""
-    half = benchmark.views // 2
-    first = torch.arange(people) * benchmark.views
-    rows = [benchmark.faces.images[first]]
-    rows += [masked_copy(benchmark.faces, kinds)[first + half] for kinds in ("seen", "unseen")]
-    identity = benchmark.faces.identity[first].repeat(3)
-    return dataclasses.replace(benchmark.faces, images=torch.cat(rows), identity=identity)

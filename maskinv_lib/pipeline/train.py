@@ -1,4 +1,4 @@
-"""What the notebooks call to train a run and to evaluate it: the glue between the rooms, and nothing else."""
+"""Train one run: a network, a head on frozen templates, an imported network, or nothing where parts are combined."""
 
 import contextlib
 import json
@@ -6,7 +6,6 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,23 +15,15 @@ from maskinv_lib.networks import heads
 from maskinv_lib.networks.published import import_weights
 from maskinv_lib.networks.weights import save_network
 from maskinv_lib.pipeline import models
+from maskinv_lib.pipeline.records import Trained
 from maskinv_lib.pipeline.sources import device_and_threads, training_faces
-from maskinv_lib.study.runs import Run
+from maskinv_lib.study.runs import FACTS, LOG, MODEL, Run
 from maskinv_lib.training import checkpoints
 from maskinv_lib.training.frozen_heads import fit_mask_classifier, train_eum
 from maskinv_lib.training.loop import Training
 from maskinv_lib.training.views import Views
 from maskinv_lib.utils import files, paths
 from maskinv_lib.utils.randomness import key
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trained:
-    """A finished training: its run, the records of its log and the facts in its ``run.json``."""
-
-    run: Run
-    records: list[dict]
-    facts: dict
 
 
 def train(run: Run, *, on_log: Callable[[dict], None] = lambda record: None) -> Trained:
@@ -49,7 +40,7 @@ def train(run: Run, *, on_log: Callable[[dict], None] = lambda record: None) -> 
     faces = training_faces(run)
     teacher = models.teacher_of(run, faces, device)
     views = Views(faces=faces, plan=run.plan, seed=run.draws_seed, device=device, teacher=teacher, live=live)
-    with files.only_process(run.folder / "lock", f"{run.name}, seed {run.seed}"):
+    with files.only_process(run.folder / "lock", run.label()):
         training = Training(
             run.plan,
             views,
@@ -69,19 +60,19 @@ def train(run: Run, *, on_log: Callable[[dict], None] = lambda record: None) -> 
             facts |= finished or _sums(training.records)
             _save_models(run, training)
     if finished:
-        print(f"{run.name}, seed {run.seed}: trained before with the same key {run.key}, reused.")
+        print(f"{run.label()}: trained before with the same key {run.key}, reused.")
     return Trained(run=run, records=training.records, facts=facts)
 
 
 def _without_network(run: Run, device: torch.device) -> Trained:
-    """Do what a stage asks for that trains no network of its own: import one, adapt a head, or note its parts."""
+    """Do what a stage asks for that trains no network of its own: import one, train a head, or check its parts."""
     make = _import if run.stage.imported else _adapt if run.stage.base else _nothing
-    with files.only_process(run.folder / "lock", f"{run.name}, seed {run.seed}"):
+    with files.only_process(run.folder / "lock", run.label()):
         facts = _facts(run, device, torch.float32) | {"faces": 0, "seconds": 0.0, "faces_per_second": 0.0}
         with _status(run, facts):
             records = make(run, device)
             facts |= _sums(records) if records else {}
-            files.write_text(run.folder / "log.jsonl", "".join(json.dumps(record) + "\n" for record in records))
+            files.write_text(run.folder / LOG, "".join(json.dumps(record) + "\n" for record in records))
     return Trained(run=run, records=records, facts=facts)
 
 
@@ -92,11 +83,14 @@ def _about(run: Run) -> dict:
 def _import(run: Run, device: torch.device) -> list[dict]:
     faces = run.profile.faces
     network, facts = import_weights(faces.path(faces.teacher), faces.contract or None)
-    found, wanted = (network.name, network.embedding_size), (run.plan.network, run.plan.embedding_size)
-    if found != wanted:
+    if (network.name, network.embedding_size) != (run.plan.network, run.plan.embedding_size):
         remedy = "Set network and embedding_size in maskinv.toml of the data folder"
-        raise ValueError(f"{faces.teacher} holds {found[0]}, {found[1]}-D, not {wanted[0]}. {remedy}.")
-    save_network(run.folder / "model.safetensors", network, {**_about(run), "file_sha256": facts["file_sha256"]})
+        held, expected = (
+            f"{network.name}, {network.embedding_size}-D",
+            f"{run.plan.network}, {run.plan.embedding_size}-D",
+        )
+        raise ValueError(f"{faces.teacher} holds {held}, not {expected}. {remedy}.")
+    save_network(run.folder / MODEL, network, {**_about(run), "file_sha256": facts["file_sha256"]})
     return []
 
 
@@ -117,7 +111,7 @@ def _adapt(run: Run, device: torch.device) -> list[dict]:
         models.base_templates(run, name, lambda copy=copy: masked(copy), device) for copy, name in enumerate(names)
     ]
     head, records = _fitted(run, torch.stack(copies), clean, faces.identity)
-    heads.save_head(run.folder / "model.safetensors", head.cpu(), _about(run))
+    heads.save_head(run.folder / MODEL, head.cpu(), _about(run))
     return records
 
 
@@ -135,8 +129,8 @@ def _nothing(run: Run, device: torch.device) -> list[dict]:
 
 
 def _finished(run: Run, precision: str) -> dict | None:
-    """Return the facts of an earlier training that ended with this key and precision, if its checkpoint is there."""
-    path = run.folder / "run.json"
+    """Return the facts of an earlier training that ended with this key and precision, if its checkpoint exists."""
+    path = run.folder / FACTS
     if path.exists() and checkpoints.load(run.folder / "checkpoints" / "last.safetensors", run.key):
         with contextlib.suppress(ValueError):
             facts = files.read_json(path)
@@ -155,14 +149,15 @@ def _facts(run: Run, device: torch.device, dtype: torch.dtype) -> dict:
         "precision": str(dtype).removeprefix("torch."),
         "threads": run.profile.threads,
         "versions": versions,
-        "commit": _commit(),
+        "commit": git_commit(),
     }
 
 
-def _commit() -> str:
+def git_commit() -> str:
+    """Return the commit of the project, with "-dirty" where files were changed; "unknown" without git."""
     command = ["git", "-C", str(paths.root()), "describe", "--always", "--dirty", "--abbrev=12"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    return found.stdout.strip() or "unknown"
+    described = subprocess.run(command, capture_output=True, text=True, check=False)
+    return described.stdout.strip() or "unknown"
 
 
 def _sums(records: list[dict]) -> dict:
@@ -172,8 +167,8 @@ def _sums(records: list[dict]) -> dict:
 
 @contextlib.contextmanager
 def _status(run: Run, facts: dict) -> Iterator[None]:
-    """Keep ``run.json`` true: running, then finished with the facts gathered meanwhile, or failed with the error."""
-    path, started = run.folder / "run.json", time.time()
+    """Keep the status in ``run.json``: running, then finished with the facts of the run, or failed with the error."""
+    path, started = run.folder / FACTS, time.time()
     files.write_json(path, {"status": "running", **facts})
     try:
         yield
@@ -192,4 +187,4 @@ def _save_models(run: Run, training: Training) -> None:
         training.network.load_state_dict(state)
         save_network(run.milestone_file(at), training.network, {**facts, "milestone": at})
     training.network.load_state_dict(final)
-    save_network(run.folder / "model.safetensors", training.network, facts)
+    save_network(run.folder / MODEL, training.network, facts)

@@ -1,4 +1,4 @@
-"""What a mask hides, in pictures and numbers: the small measurements behind the teaching notebook."""
+"""Examples and explanations for the notebooks: what a mask hides, what a student sees, what a study cannot say."""
 
 import dataclasses
 
@@ -8,17 +8,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskinv_lib.evaluation.benchmarks.rendered import RenderedBenchmark
+from maskinv_lib.evaluation.benchmarks.rendered import RenderedBenchmark, masked_copy
 from maskinv_lib.evaluation.metrics import equal_error_rate, error_curve
 from maskinv_lib.faces import Faces
 from maskinv_lib.faces.masks.drawing import draw_masks, mask_kind, mask_opacity
+from maskinv_lib.pipeline.sources import benchmark_of, training_faces
+from maskinv_lib.study.recipes import Profile
+from maskinv_lib.study.runs import Run
+from maskinv_lib.training.views import Views
 from maskinv_lib.utils.randomness import key
 
 
-def some(faces: Faces, people: int, views: int) -> Faces:
+def first_views(faces: Faces, people: int, views: int) -> Faces:
     """Return the first ``views`` views of the first ``people`` people, person by person."""
-    chosen = [(faces.identity == person).nonzero().squeeze(1)[:views] for person in range(people)]
-    return _at(faces, torch.cat(chosen))
+    index = [(faces.identity == person).nonzero().squeeze(1)[:views] for person in range(people)]
+    return _at(faces, torch.cat(index))
 
 
 def _at(faces: Faces, index: Tensor) -> Faces:
@@ -29,20 +33,20 @@ def _keys(faces: Faces, kinds: str) -> Tensor:
     return key("explain", kinds, torch.arange(len(faces)))
 
 
-def masked(faces: Faces, kinds: str, count: int) -> Faces:
+def masked_faces(faces: Faces, kinds: str, count: int) -> Faces:
     """Return the first views of ``count`` people, again from the first when they run out, each with a mask."""
     first = torch.stack([(faces.identity == person).nonzero()[0, 0] for person in faces.identity.unique()])
-    chosen = _at(faces, first[torch.arange(count) % len(first)])
-    images, _ = draw_masks(chosen.images, _keys(chosen, kinds), kinds)
-    return dataclasses.replace(chosen, images=images)
+    clean = _at(faces, first[torch.arange(count) % len(first)])
+    images, _ = draw_masks(clean.images, _keys(clean, kinds), kinds)
+    return dataclasses.replace(clean, images=images)
 
 
-def coverage(faces: Faces, kinds: str, count: int = 512) -> pd.DataFrame:
+def mask_coverage(faces: Faces, kinds: str, count: int = 512) -> pd.DataFrame:
     """Return the covered share of the picture for ``count`` drawn masks: columns kinds, kind, coverage."""
-    chosen = _at(faces, torch.arange(count) % len(faces))
-    keys = _keys(chosen, kinds)
-    _, covered = draw_masks(chosen.images, keys, kinds)
-    return pd.DataFrame({"kinds": kinds, "kind": mask_kind(keys, kinds), "coverage": covered.numpy()})
+    clean = _at(faces, torch.arange(count) % len(faces))
+    keys = _keys(clean, kinds)
+    _, coverage = draw_masks(clean.images, keys, kinds)
+    return pd.DataFrame({"kinds": kinds, "kind": mask_kind(keys, kinds), "coverage": coverage.numpy()})
 
 
 def identity_signal(faces: Faces) -> np.ndarray:
@@ -86,3 +90,51 @@ def pixel_errors(benchmark: RenderedBenchmark) -> pd.DataFrame:
         if condition != "all"
     ]
     return pd.DataFrame(rows).set_index(["condition", "masks"])
+
+
+# Examples of training and test faces, and what is said about a study
+
+
+def example_views(run: Run, count: int = 8) -> Faces:
+    """Return the first ``count`` faces of the run's first batch, clean, and then the same as the student sees them."""
+    faces = training_faces(run)
+    views = Views(faces=faces, plan=run.plan, seed=run.draws_seed, device=torch.device("cpu"))
+    batch = views.batch(0)
+    images = torch.cat([batch.images[view][:count] for view in ("clean", "masked")])
+    return dataclasses.replace(faces, images=images, identity=batch.labels[:count].repeat(2))
+
+
+def pairs_in_words(run: Run) -> str:
+    """Return what a run's benchmark compares with what, or that its data are not at hand."""
+    try:
+        return benchmark_of(run.profile, run.benchmark).in_words
+    except FileNotFoundError as error:
+        return f"The pairs of {run.tested_on.name} are not at hand here: {error}"
+
+
+def example_pairs(benchmark: RenderedBenchmark, people: int = 6) -> Faces:
+    """Return three rows of test faces: a reference, the same person's probe with a seen and with an unseen mask."""
+    half = benchmark.views // 2
+    first = torch.arange(people) * benchmark.views
+    rows = [benchmark.faces.images[first]]
+    rows += [masked_copy(benchmark.faces, kinds)[first + half] for kinds in ("seen", "unseen")]
+    identity = benchmark.faces.identity[first].repeat(3)
+    return dataclasses.replace(benchmark.faces, images=torch.cat(rows), identity=identity)
+
+
+def caveat(profile: Profile) -> str:
+    """Return in words what a profile's results cannot say."""
+    if profile.faces.publishable:
+        return (
+            "These are rendered people and drawn masks: the study shows what the method does under conditions that are"
+            " fully known, not how well it works on photographs."
+        )
+    teacher = profile.faces.config()["teacher"]
+    hashed = "" if teacher == "missing" else f" The SHA-256 of the teacher's file begins with {teacher}."
+    absent = f" Not at hand when this ran: {', '.join(profile.absent)}." if profile.absent else ""
+    return (
+        "Every student starts from one published network, and every interval is conditional on it. That teacher was"
+        " trained by others, probably on many of these people too: on the people of the training, the validation *and*"
+        " the test sets. Only the students' own training identities are kept apart from the test sets. MaskInv-LG and"
+        f" MaskInv-HG differ in lambda alone here.{hashed}{absent}"
+    )

@@ -3,17 +3,19 @@
 import csv
 from pathlib import Path
 
+from maskinv_lib.evaluation.verdicts import CLAIMS, in_words
 from maskinv_lib.study.progress import eer_table
 from maskinv_lib.utils import files, paths
 
-SAID = ("<!-- said by make publish -->", "<!-- end -->")
-"""Between these lines of the README stands what ``make study`` printed at the end of the published study."""
+OUTPUT_MARKS = ("<!-- said by make publish -->", "<!-- end -->")
+"""Between these lines of the README is what ``make study`` printed at the end of the published study."""
 
 
-def _renew_readme(readme: Path, target: Path) -> None:
+def renew_readme(readme: Path, target: Path) -> None:
+    """Put the error rates and the time of a published laptop study between the ``OUTPUT_MARKS`` of the README."""
     text = readme.read_text(encoding="utf-8") if readme.exists() else ""
-    before, begin, rest = text.partition(SAID[0])
-    _, end, after = rest.partition(SAID[1])
+    before, begin, rest = text.partition(OUTPUT_MARKS[0])
+    _, end, after = rest.partition(OUTPUT_MARKS[1])
     if target.name == "laptop" and begin and end:
         table = eer_table(target / "tables/metrics.csv")
         took = _duration(files.read_json(target / "profile.json")["took"])
@@ -29,7 +31,7 @@ def _duration(took: dict) -> str:
 
 
 def index() -> str:
-    """Return ``results/README.md``: what was published, the ladder, the verdicts and what to open first."""
+    """Return ``results/README.md``: what was published, the error rates, the verdicts and what to open first."""
     parts = ["# Results\n", "Written by `make publish`; every number comes from the tables beside it.\n"]
     for folder in sorted(path.parent for path in paths.results().glob("*/profile.json")):
         facts = files.read_json(folder / "profile.json")
@@ -46,8 +48,6 @@ def index() -> str:
 
 
 def _verdict_lines(path: Path) -> str:
-    from maskinv_lib.evaluation.verdicts import CLAIMS, in_words
-
     with path.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["claim"]]
     either = ", ".join(str(claim.number) for claim in CLAIMS if claim.any_contrast)
@@ -58,54 +58,54 @@ def _verdict_lines(path: Path) -> str:
     sentences = {str(claim.number): f"{claim.number}. {claim.sentence}" for claim in CLAIMS}
     contrasts = dict.fromkeys((row["claim"], row["stage"], row["against"], row["verdict"]) for row in rows)
     for claim, stage, against, verdict in contrasts:
-        found = [row for row in rows if (row["claim"], row["stage"], row["against"]) == (claim, stage, against)]
-        numbers = "; ".join(_points(row) for row in found if verdict != "not run")
+        conditions = [row for row in rows if (row["claim"], row["stage"], row["against"]) == (claim, stage, against)]
+        numbers = "; ".join(_points(row) for row in conditions if verdict != "not run")
         lines.append(f"| {sentences.pop(claim, '')} | {in_words(stage, against)} | {verdict} | {numbers} |")
     return "\n".join(lines) + "\n"
 
 
 def _ranking_lines(path: Path) -> str:
-    """Return every system's EER and place under each condition, and how it stands to what all of them have to beat."""
-    rows = []
-    if path.exists():
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-    against = rows[0]["against"] if rows else ""
+    """Return every method's EER and rank under each condition, and its word against the reference; "" for few."""
+    if not path.exists():
+        return ""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    against = rows[0]["against"]
     cells: dict[str, dict[str, str]] = {}
     for row in (row for row in rows if row["against"] == against and row["value"]):
-        place = f"{row['rank']}." if row["rank"] else "oracle"
+        rank = f"{row['rank']}." if row["rank"] else "oracle"
         word = f", {row['word']}" if row["word"] else ""
-        cells.setdefault(row["stage"], {})[row["condition"]] = f"{100 * float(row['value']):.2f} ({place}{word})"
-    if len(cells) <= FEW_SYSTEMS:
+        cells.setdefault(row["stage"], {})[row["condition"]] = f"{100 * float(row['value']):.2f} ({rank}{word})"
+    if len(cells) <= FEW_METHODS:
         return ""
     conditions = list(dict.fromkeys(row["condition"] for row in rows))
     masked = {row["stage"]: float(row["value"]) for row in rows if row["value"] and row["condition"] == conditions[-1]}
     cells = dict(sorted(cells.items(), key=lambda item: masked.get(item[0], 1.0)))
-    seeds = min((int(row["seeds"]) for row in rows), default=0)
-    told = f"EER in %, mean of {seeds} seeds, in brackets the place and how it stands to {against} (Holm over a column;"
-    lines = [f"{told} intervals are in `ranking.csv`):\n"]
-    lines += [f"| system | {' | '.join(conditions)} |", "|---" * (len(conditions) + 1) + "|"]
-    lines += [f"| {name} | {' | '.join(found.get(one, '') for one in conditions)} |" for name, found in cells.items()]
+    seeds = min(int(row["seeds"]) for row in rows)
+    caption = f"EER in %, mean of {seeds} seeds; in brackets the rank and the verdict against {against}"
+    lines = [f"{caption} (Holm over a column; intervals are in `ranking.csv`):\n"]
+    lines += [f"| method | {' | '.join(conditions)} |", "|---" * (len(conditions) + 1) + "|"]
+    lines += [f"| {stage} | {' | '.join(row.get(name, '') for name in conditions)} |" for stage, row in cells.items()]
     return "\n".join(lines) + "\n"
 
 
-FEW_SYSTEMS = 8
-"""Most systems that need no ranking: the rungs of a ladder, which have their verdicts."""
+FEW_METHODS = 8
+"""Most methods that need no ranking: the rungs of the ablation, which have their verdicts."""
 
 
 def _points(row: dict[str, str]) -> str:
-    place = row["condition"] if row["metric"] == "eer" else f"{row['metric'].upper()}, {row['condition']}"
+    condition = row["condition"] if row["metric"] == "eer" else f"{row['metric'].upper()}, {row['condition']}"
     if not row["difference"]:
-        return f"{place} not measurable"
+        return f"{condition} not measurable"
     value, low, high = (100 * float(row[name]) for name in ("difference", "low", "high"))
-    return f"{place} {value:.2f} [{low:.2f}, {high:.2f}]"
+    return f"{condition} {value:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _links(folder: Path) -> str:
     base = folder.name
     first = sorted(path.name for path in (folder / "notebooks").glob("compare*.ipynb"))
-    found = ", ".join(f"[{name.removesuffix('.ipynb')}]({base}/notebooks/{name})" for name in first)
-    lines = [f"Open first: {found}. Then:\n"]
+    links = ", ".join(f"[{name.removesuffix('.ipynb')}]({base}/notebooks/{name})" for name in first)
+    lines = [f"Open first: {links}. Then:\n"]
     for path in sorted((folder / "notebooks").glob("*.ipynb")):
         lines.append(f"* [{path.stem}]({base}/notebooks/{path.name})")
     tables = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.csv"))

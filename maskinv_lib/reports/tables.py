@@ -11,12 +11,9 @@ from maskinv_lib.evaluation.metrics import NOT_MEASURABLE, RATES, Metric
 from maskinv_lib.evaluation.power import MOST, Need, Prospect
 from maskinv_lib.evaluation.rankings import Gap, Standing
 from maskinv_lib.evaluation.verdicts import CLAIMS, Claim, Difference, claim_verdicts, in_words
-from maskinv_lib.pipeline import sources
-from maskinv_lib.pipeline.records import Evaluated
-from maskinv_lib.pipeline.train import Trained
-from maskinv_lib.study.data import RealFaces
+from maskinv_lib.faces import Faces
+from maskinv_lib.pipeline.records import Evaluated, Trained
 from maskinv_lib.study.plan import Plan
-from maskinv_lib.study.recipes import Profile
 from maskinv_lib.study.runs import Run
 
 
@@ -33,14 +30,12 @@ def title(condition: str, kinds: str) -> str:
     return condition if kinds == "none" else f"{condition}, {kinds} masks"
 
 
-def splits(profile: Profile) -> Styler:
-    """Return how many people, views and faces each set of a profile has."""
-    if isinstance(profile.faces, RealFaces):
-        found = {name: sources.faces_of(profile, name) for name in ("train", "validation")}
-        cells = [(name, of.identities, f"{len(of) / of.identities:.1f}", f"{len(of):,}") for name, of in found.items()]
-    else:
-        rows = [(name, *profile.faces.split(name)) for name in ("train", "validation", "test")]
-        cells = [(name, len(people), views, f"{len(people) * views:,}") for name, people, views in rows]
+def splits(sets: Mapping[str, Faces]) -> Styler:
+    """Return how many people, views a person and faces each set has; sets: name -> faces."""
+    cells = [
+        (name, faces.identities, f"{len(faces) / faces.identities:.3g}", f"{len(faces):,}")
+        for name, faces in sets.items()
+    ]
     return table(pd.DataFrame(cells, columns=["set", "people", "views each", "faces"])).hide(axis="index")
 
 
@@ -64,7 +59,7 @@ def recipe(run: Run) -> Styler:
     momentum = f"momentum {schedule.momentum:g}, " if schedule.optimizer == "sgd" else ""
     settings = f"{momentum}weight decay {schedule.weight_decay:g}, clip {schedule.clip:g}"
     rows += [("optimiser", f"{schedule.optimizer}, {settings}")]
-    rows += [("training faces", _training_faces(run))]
+    rows += [("training faces", run.training_faces.in_words)]
     rows += [("seed", f"{run.seed}: first weights {run.weights_seed}, draws {run.draws_seed}")]
     rows += [("precision", plan.precision)]
     return _plain(rows)
@@ -89,13 +84,6 @@ def _start(run: Run) -> str:
     if start is None:
         return "random weights"
     return f"{start.stage}" if start.at == 1 else f"{start.stage} at {start.at:.0%} of its schedule"
-
-
-def _training_faces(run: Run) -> str:
-    faces = run.training_faces
-    if isinstance(faces, RealFaces):
-        return f"{faces.training} without {faces.validation} validation people and {len(faces.without)} others"
-    return f"{faces.train:,} people, {faces.train_views} views each, set {faces.seed}"
 
 
 def cost(trained: Trained) -> Styler:

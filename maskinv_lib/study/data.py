@@ -1,9 +1,13 @@
-"""Whose faces a study sees: rendered people or real ones, their splits, and the benchmarks that test on them."""
+"""The faces of a study: rendered people or real ones, their splits, and the benchmarks that test on them.
+
+The two kinds of people answer the same questions, so that nothing else needs to ask which of them it has.
+"""
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import ClassVar
 
 from maskinv_lib.utils import checks, files
 
@@ -31,7 +35,19 @@ HOWS = ("concatenate", "by predicted mask", "by true mask")
 
 @dataclass(frozen=True, kw_only=True)
 class RenderedFaces:
-    """Rendered people of a profile: identities and views per split, disjoint, and the renderer's settings."""
+    """Rendered people of a profile: identities and views per split, disjoint, and the renderer's settings.
+
+    people: the kind of people. splits: the sets of faces; real test sets are benchmarks. publishable: whether their
+    pictures may be shown. faces_code, test_code, validation_code: the modules that decide their faces, their test
+    results, and their results on validation people.
+    """
+
+    people: ClassVar[str] = "rendered"
+    splits: ClassVar[tuple[str, ...]] = ("train", "validation", "test")
+    publishable: ClassVar[bool] = True
+    faces_code: ClassVar[tuple[str, ...]] = ("faces.rendering.synthetic",)
+    test_code: ClassVar[tuple[str, ...]] = ("evaluation.benchmarks.rendered",)
+    validation_code: ClassVar[tuple[str, ...]] = test_code
 
     seed: int = 2021
     train: int = 300
@@ -53,16 +69,46 @@ class RenderedFaces:
         sizes = {name: getattr(self, name) for split in splits for name in (split, f"{split}_views")}
         return {"seed": self.seed, "rendering": self.rendering, **sizes}
 
+    def check(self) -> None:
+        """Do nothing: rendered faces need no file."""
+
+    @property
+    def in_words(self) -> str:
+        """The training faces, for a reader."""
+        return f"{self.train:,} people, {self.train_views} views each, set {self.seed}"
+
+    def limited_to(self, people: int) -> "RenderedFaces":
+        """Return the same set with as many training people."""
+        return replace(self, train=people)
+
+    def test_config(self, benchmark: "Benchmark") -> dict:
+        """Return what decides the test faces, as JSON-serialisable data."""
+        return {"faces": self.config("test")}
+
+    def choice_config(self) -> dict:
+        """Return what decides the choice of settings: training and validation people."""
+        return self.config("train", "validation")
+
 
 @dataclass(frozen=True, kw_only=True)
 class RealFaces:
     """Real people: a RecordIO training set, people held back from it for every choice, and the published teacher.
 
-    root: folder of real data, None where there is none. training, teacher: paths below it. without: original labels
-    to leave out of training and validation. validation: how many people are held back, drawn by ``seed``.
-    skip_bad: leave out pictures that do not decode, with a warning, where otherwise the first one is an error.
-    contract: name of the teacher's input contract where it is not its network's usual one.
+    The class attributes are those of ``RenderedFaces``. root: folder of real data, None where there is none. training,
+    teacher: paths below it. without: original labels to leave out of training and validation. validation: how many
+    people are held back, drawn by ``seed``. skip_bad: leave out pictures that do not decode, with a warning, where
+    otherwise the first one is an error. contract: name of the teacher's input contract where it is not its network's
+    usual one.
     """
+
+    people: ClassVar[str] = "real"
+    splits: ClassVar[tuple[str, ...]] = ("train", "validation")
+    publishable: ClassVar[bool] = False
+    faces_code: ClassVar[tuple[str, ...]] = ("faces.recordio",)
+    test_code: ClassVar[tuple[str, ...]] = tuple(
+        f"evaluation.benchmarks.{name}" for name in ("bins", "drawn", "real_sets")
+    )
+    validation_code: ClassVar[tuple[str, ...]] = ("evaluation.benchmarks.drawn",)
 
     root: Path | None
     training: str
@@ -77,6 +123,11 @@ class RealFaces:
         """Raise FileNotFoundError, naming the setting or file and the remedy, unless training set and teacher exist."""
         for name in (self.training, self.teacher):
             self.path(name)
+
+    @property
+    def in_words(self) -> str:
+        """The training faces, for a reader."""
+        return f"{self.training} without {self.validation} validation people and {len(self.without)} others"
 
     def path(self, name: str) -> Path:
         """Return the path of a file or folder of the data; one that is not there raises FileNotFoundError."""
@@ -93,6 +144,19 @@ class RealFaces:
         known |= {name: value for name in ("skip_bad", "contract") if (value := getattr(self, name))}
         sources = {name: fingerprint(self.root, getattr(self, name)) for name in ("training", "teacher")}
         return {**known, **sources}
+
+    def limited_to(self, people: int) -> "RealFaces":
+        """Refuse: the number of people is that of the training set."""
+        raise ValueError(f"people={people} works with rendered people only; leave labels out in maskinv.toml.")
+
+    def test_config(self, benchmark: "Benchmark") -> dict:
+        """Return what decides a benchmark: the hash of its files and how its pairs and masks are made."""
+        how = {"name": benchmark.name, "protocol": benchmark.protocol, "kinds": list(benchmark.kinds)}
+        return {**how, "data": fingerprint(self.root, benchmark.path)}
+
+    def choice_config(self) -> dict:
+        """Return what decides the choice of settings: the training set, which holds validation too, and the teacher."""
+        return self.config("train")
 
 
 LARGE = 2**30
@@ -130,15 +194,15 @@ def _hash(path: Path, size: int, changed: int) -> str:
 class Benchmark:
     """A verification benchmark of a profile. path: file or folder of the real data, "" for rendered people.
 
-    protocol: which pairs of a set of real masks. kinds: which masks are drawn on a set without. beside: whether the
-    systems beside the ladder are judged on it too.
+    protocol: which pairs of a set of real masks. kinds: which masks are drawn on a set without. all_methods: whether
+    the other methods are tested on it too, or the rungs alone.
     """
 
     name: str
     path: str = ""
     protocol: str = "all-pairs"
     kinds: tuple[str, ...] = ("seen", "unseen")
-    beside: bool = True
+    all_methods: bool = True
 
 
 RENDERED_TEST = Benchmark(name="rendered-test")

@@ -8,7 +8,7 @@ from pathlib import Path
 from maskinv_lib.study.data import MASK_KINDS, PROTOCOLS, Benchmark
 from maskinv_lib.utils import checks
 
-TOLD_OF_FACES = {
+FACES_SETTINGS = {
     "training": str,
     "teacher": str,
     "without": list,
@@ -17,52 +17,52 @@ TOLD_OF_FACES = {
     "skip_bad": bool,
     "contract": str,
 }
+"""Settings that are fields of ``RealFaces``."""
 
-
-TOLD = TOLD_OF_FACES | {"network": str, "embedding_size": int, "benchmarks": list}
+SETTINGS = FACES_SETTINGS | {"network": str, "embedding_size": int, "benchmarks": list}
 """What ``maskinv.toml`` in the data folder may say, each of its kind."""
 
+KINDS = {str: "a text", int: "a whole number", bool: "true or false", list: "a list"}
 
-TAKEN = ("tables", "figures", "keys", "logs")
+RESERVED = ("tables", "figures", "keys", "logs")
 """Folders of a study, which no benchmark may be called."""
 
 
-def _told(path: Path) -> dict:
-    """Return what a data folder says of itself; a name or value that cannot be raises ValueError."""
+def read_settings(path: Path) -> dict:
+    """Return the settings in a data folder's ``maskinv.toml``, {} without; a wrong name or value raises ValueError."""
     if not path.exists():
         return {}
     try:
-        told = tomllib.loads(path.read_text(encoding="utf-8"))
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path} is not valid TOML: {error}. Mend that line.") from None
-    for name, value in told.items():
-        kind = TOLD[checks.choose(f"name in {path}", name, TOLD)]
+    for name, value in settings.items():
+        kind = SETTINGS[checks.choose(f"name in {path}", name, SETTINGS)]
         if type(value) is not kind:
-            raise ValueError(f"{path}: {name} must be {_KINDS[kind]}, not {value!r}.")
-    if "without" in told:
-        told["without"] = tuple(checks.whole_number(f"{path}: a label of without", one) for one in told["without"])
-    if "benchmarks" in told:
-        told["benchmarks"] = tuple(_benchmark(path, one) for one in told["benchmarks"])
-        names = [one.name for one in told["benchmarks"]]
+            raise ValueError(f"{path}: {name} must be {KINDS[kind]}, not {value!r}.")
+    if "without" in settings:
+        settings["without"] = tuple(
+            checks.whole_number(f"{path}: a label of without", label) for label in settings["without"]
+        )
+    if "benchmarks" in settings:
+        settings["benchmarks"] = tuple(_benchmark(path, entry) for entry in settings["benchmarks"])
+        names = [benchmark.name for benchmark in settings["benchmarks"]]
         if len(set(names)) < len(names) or not names:
             raise ValueError(f"{path}: benchmarks must be one or more, each with a name of its own, not {names}.")
-    return told
+    return settings
 
 
-_KINDS = {str: "a text", int: "a whole number", bool: "true or false", list: "a list"}
-
-
-def _benchmark(path: Path, told: object) -> Benchmark:
+def _benchmark(path: Path, settings: object) -> Benchmark:
     """Return a benchmark as ``maskinv.toml`` describes it: name and path, and where wanted protocol and kinds."""
     fields = [field.name for field in dataclasses.fields(Benchmark)]
-    if not isinstance(told, dict) or not {"name", "path"} <= set(told):
-        raise ValueError(f'{path}: a benchmark is {{name = "lfw", path = "lfw.bin"}}, not {told!r}.')
-    for name in told:
+    if not isinstance(settings, dict) or not {"name", "path"} <= set(settings):
+        raise ValueError(f'{path}: a benchmark is {{name = "lfw", path = "lfw.bin"}}, not {settings!r}.')
+    for name in settings:
         checks.choose(f"name of a benchmark's value in {path}", name, fields)
-    if not re.fullmatch(r"[A-Za-z0-9][\w-]*", str(told["name"])) or told["name"] in TAKEN:
-        raise ValueError(f"{path}: a benchmark cannot be called {told['name']!r}: use letters, digits and hyphens.")
-    checks.choose(f"protocol in {path}", told.get("protocol", "all-pairs"), PROTOCOLS)
-    if type(told.get("beside", True)) is not bool:
-        raise ValueError(f"{path}: beside must be true or false, not {told['beside']!r}.")
-    kinds = tuple(checks.choose(f"kinds in {path}", kind, MASK_KINDS) for kind in told.get("kinds", MASK_KINDS))
-    return Benchmark(**{**told, "kinds": kinds})
+    if not re.fullmatch(r"[A-Za-z0-9][\w-]*", str(settings["name"])) or settings["name"] in RESERVED:
+        raise ValueError(f"{path}: a benchmark cannot be called {settings['name']!r}: use letters, digits and hyphens.")
+    checks.choose(f"protocol in {path}", settings.get("protocol", "all-pairs"), PROTOCOLS)
+    if type(settings.get("all_methods", True)) is not bool:
+        raise ValueError(f"{path}: all_methods must be true or false, not {settings['all_methods']!r}.")
+    kinds = tuple(checks.choose(f"kinds in {path}", kind, MASK_KINDS) for kind in settings.get("kinds", MASK_KINDS))
+    return Benchmark(**{**settings, "kinds": kinds})

@@ -300,7 +300,7 @@ SWEPT = {
     "guidance and margin": "maskinv-lambda3000",
 }
 
-SWEEPS = (
+RENDERED_SWEEPS = (
     Sweep(
         name="guidance",
         question="Does guidance help, and how much of it?",
@@ -325,6 +325,9 @@ SWEEPS = (
     ),
 )
 """Settings turned over their range. 0.1 of masked faces is what others use, 0.5 is the paper's."""
+
+SWEEPS = {"rendered": RENDERED_SWEEPS, "real": ()}
+"""Kind of people -> the sweeps of its studies."""
 
 OTHER_MASKS = tuple(
     Point(x=0, stage=SWEPT[line], overrides={"mask_kinds": "unseen"}) for line in ("masks alone", "guidance and margin")

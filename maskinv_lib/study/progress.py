@@ -1,4 +1,4 @@
-"""What people see while the study runs: one line per job and training, the time left, and the ladder at the end."""
+"""What people see while a study runs: a line per job and training, the time left, and the error rates at the end."""
 
 import csv
 import json
@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from maskinv_lib.study.data import CONDITIONS
-from maskinv_lib.study.jobs import stale
+from maskinv_lib.study.jobs import Job
 from maskinv_lib.study.recipes import Profile
-from maskinv_lib.study.runs import Run
+from maskinv_lib.study.runs import LOG, Run
 
 
 def event(folder: Path, job: str, what: str, **facts: object) -> None:
@@ -48,16 +48,11 @@ class Progress:
 
     GUESS: ClassVar = {"faces": 90.0, "notebook": 8.0, "evaluate": 35.0, "faces_per_second": 200.0}
 
-    def __init__(self, profile: Profile, planned: list[Run], measured: list[Run], folder: Path, cores: int) -> None:
-        self.folder, self.planned, self.cores = folder, planned, cores
-        several = len(profile.benchmarks) > 1
-        self.trainings = {f"train {_where(run)}": run for run in planned if stale(run, "train")}
-        self.evaluations = [
-            f"evaluate {_where(one)}" + (f" on {one.tested_on.name}" if several else "")
-            for run in measured
-            for one in run.evaluations
-            if stale(one, "evaluate")
-        ]
+    def __init__(self, profile: Profile, jobs: list[Job], folder: Path, cores: int) -> None:
+        self.folder, self.cores = folder, cores
+        self.trainings = {job.label: job for job in jobs if job.kind == "train"}
+        self.evaluations = {job.label: job for job in jobs if job.kind == "evaluate"}
+        self.stale = {label for label, job in (self.trainings | self.evaluations).items() if job.stale}
         self.parallel = 1 if profile.gpus else max(1, cores // profile.threads)
         self.read = 0
         self.running: dict[str, float] = {}
@@ -72,7 +67,7 @@ class Progress:
             self._note(json.loads(line))
         if self.running and time.time() - self.said > 15:
             self.said = time.time()
-            lines = [text for run in self.planned if (text := self._training_line(run))]
+            lines = [line for label, job in self.trainings.items() if (line := self._training_line(label, job.run))]
             print("\n".join([*lines, f"  about {_minutes(self._left())} left"]), flush=True)
 
     def _new_events(self) -> list[str]:
@@ -99,44 +94,39 @@ class Progress:
             self.done[job] = record["seconds"]
             print(f"[{time.strftime('%H:%M:%S')}] {job}: done in {record['seconds']:.0f} s", flush=True)
 
-    def _last_log(self, run: Run) -> dict | None:
-        path = run.folder / "log.jsonl"
+    def _last_record(self, run: Run) -> dict | None:
+        path = run.folder / LOG
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         return json.loads(lines[-1]) if lines else None
 
-    def _training_line(self, run: Run) -> str | None:
-        started = self.running.get(f"train {_where(run)}")
-        if started is None or not (last := self._last_log(run)):
-            return None
-        if (run.folder / "log.jsonl").stat().st_mtime < started:
-            return None  # of an earlier training; this one has not begun its log
-        return f"  {_where(run)}: {training_line(last)}"
+    def _training_line(self, label: str, run: Run) -> str | None:
+        started, record = self.running.get(label), self._last_record(run)
+        if started is None or record is None or (run.folder / LOG).stat().st_mtime < started:
+            return None  # not running, or the log is that of an earlier training
+        return f"  {run.label()}: {training_line(record)}"
 
     def _left(self) -> float:
         now, guess = time.time(), self.GUESS
         work = guess["faces"] if "render faces" in self.running else 0.0
-        for job, run in self.trainings.items():
-            trained = run.plan.schedule.budget / self._speed() if run.stage.trained else 0.0
-            work += self._rest(job, guess["notebook"] + trained, now)
-        for job in self.evaluations:
-            work += self._rest(job, self._mean("evaluate ", guess["evaluate"]), now)
+        for label in self.stale & self.trainings.keys():
+            run = self.trainings[label].run
+            training = run.plan.schedule.budget / self._speed() if run.stage.trained else 0.0
+            work += self._rest(label, guess["notebook"] + training, now)
+        for label in self.stale & self.evaluations.keys():
+            work += self._rest(label, self._mean_evaluation(), now)
         return work / self.parallel + guess["notebook"] * 2
 
-    def _rest(self, job: str, whole: float, now: float) -> float:
-        return 0.0 if job in self.done else max(1.0, whole - (now - self.running.get(job, now)))
+    def _rest(self, label: str, whole: float, now: float) -> float:
+        return 0.0 if label in self.done else max(1.0, whole - (now - self.running.get(label, now)))
 
-    def _mean(self, prefix: str, guess: float) -> float:
-        found = [seconds for job, seconds in self.done.items() if job.startswith(prefix)]
-        return sum(found) / len(found) if found else guess
+    def _mean_evaluation(self) -> float:
+        times = [seconds for label, seconds in self.done.items() if label in self.evaluations]
+        return sum(times) / len(times) if times else self.GUESS["evaluate"]
 
     def _speed(self) -> float:
-        networks = [run for run in self.planned if run.stage.trained]  # a head sees a hundred times as many faces
-        speeds = [last["faces_per_second"] for run in networks if (last := self._last_log(run))]
+        runs = [job.run for job in self.trainings.values() if job.run.stage.trained]  # heads are far faster
+        speeds = [record["faces_per_second"] for run in runs if (record := self._last_record(run))]
         return sum(speeds) / len(speeds) if speeds else self.GUESS["faces_per_second"]
-
-
-def _where(run: Run) -> str:
-    return f"{run.name}, seed {run.seed}"
 
 
 def _minutes(seconds: float) -> str:
@@ -144,7 +134,7 @@ def _minutes(seconds: float) -> str:
 
 
 def eer_table(metrics: Path) -> str:
-    """Return the ladder as text: EER in % per stage (mean over seeds) for each condition, unseen or real masks."""
+    """Return the error rates as text: EER in % per stage (mean over seeds) for each condition, unseen or real masks."""
     cells: dict[str, dict] = {}
     with metrics.open(newline="") as file:
         for row in csv.DictReader(file):

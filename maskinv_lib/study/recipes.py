@@ -36,13 +36,13 @@ class Start:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One system of the study, as data: a rung of the ladder, or one of those that are compared with it.
+    """One method of the study, defined by its settings: a rung of the ablation, or one of the other methods.
 
     A stage trains a network; with ``imported`` it is the profile's published teacher as it is; with ``base`` it
     trains a ``head`` (of ``HEADS``) on that stage's frozen templates; with ``parts`` it combines finished stages (one
     of ``HOWS``; to choose by mask, parts are the unmasked faces' stage, the masked ones', and the mask classifier).
 
-    question: the part of the comparison that it belongs to, "ladder" for a rung. objectives: what the student is
+    question: the part of the comparison that it belongs to, "ablation" for a rung. objectives: what the student is
     trained for; settings left out come from the profile. views: what passes through the student in a step, of
     ``VIEWS``; each counts in the budget. mask_probability: share of the faces that get a mask. mask_kinds: which, of
     ``TRAINING_MASKS``; "recoloured" are the seen ones in any colour. network: "" is the profile's own, else what is
@@ -51,9 +51,9 @@ class Stage:
     student's flip, and when batch norm stops learning. start: None means random weights. share: part of the profile's
     budget that this stage itself spends. milestones: shares of the schedule at which the backbone is kept for other
     stages to start from. tuned_as: the stage whose chosen learning rate it takes, "" for one of its own. reading: what
-    of it is our reading of an unpublished detail. scaled: what was scaled to this study by what it meant at its own
-    size. reduced: which defining part cannot act at this scale. oracle: told
-    at the test which faces wear masks.
+    of it is our reading of an unpublished detail. scaled: which published setting was converted to this study's scale.
+    reduced: which defining part cannot act fully at this scale. oracle: whether it is given the truth about which test
+    faces wear masks.
     """
 
     name: str
@@ -90,6 +90,11 @@ class Stage:
         return not (self.imported or self.base or self.parts)
 
     @property
+    def is_tuned(self) -> bool:
+        """Whether its learning rate is chosen on validation people, and not taken from another stage."""
+        return not (self.tuned_as or self.parts or self.imported)
+
+    @property
     def note(self) -> str:
         """What a reader of a table must know of this row, in words; "" for nothing."""
         marks = [f"our reading: {self.reading}"] if self.reading else []
@@ -100,7 +105,7 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One trained system of a sweep: a stage with overrides, at a place on the axis."""
+    """One trained method of a sweep: a stage with overrides, at a value x of the axis."""
 
     x: float
     stage: str
@@ -109,7 +114,7 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """One setting turned over its range for some methods. lines: method in words -> its points, ascending."""
+    """One setting varied over its range for some methods. lines: method in words -> its points, ascending."""
 
     name: str
     question: str
@@ -146,8 +151,8 @@ class Profile:
 
     precision: of the student's forward pass; auto is bf16 where the device computes in it, else fp32.
     threads, gpus: what each training and evaluation takes; a result must not depend on who runs it.
-    ladder: "rendered" or "real", the definitions of its stages. scope: "ablation" or "all". stages, few, sweeps: the
-    rungs, run with every seed; the systems beside the ladder, with few_seeds at most; sweeps, with one seed.
+    scope: "ablation" or "all". stages: the rungs, run with every seed. others: the other methods, with other_seeds at
+    most. sweeps: settings varied over their range, with one seed.
     absent: benchmarks that it knows but whose files are not at hand. learning_rates: of single stages, chosen on
     validation people among trial_rates, each tried on trial_budget faces; of heads on frozen templates, which learn by
     SGD from random weights everywhere, among head_rates, if any. stands_for: stage of a claim -> the stage
@@ -161,16 +166,15 @@ class Profile:
     embedding_size: int
     schedule: Schedule
     stages: tuple[str, ...]
-    few: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
     sweeps: tuple[Sweep, ...] = ()
     head: dict = field(default_factory=dict)
     seeds: int = 1
-    few_seeds: int = 3
+    other_seeds: int = 3
     threads: int = 1
     gpus: int = 0
     resamples: int = 2000
     precision: str = "auto"
-    people: str = "rendered"
     scope: str = "ablation"
     benchmarks: tuple[Benchmark, ...] = (RENDERED_TEST,)
     absent: tuple[str, ...] = ()
@@ -183,4 +187,17 @@ class Profile:
     @property
     def methods(self) -> tuple[str, ...]:
         """The names of all stages that a study of this profile runs, the rungs first."""
-        return self.stages + self.few
+        return self.stages + self.others
+
+    @property
+    def people(self) -> str:
+        """The kind of people, "rendered" or "real", which decides how its stages are defined."""
+        return self.faces.people
+
+    def subfolder(self, benchmark: Benchmark) -> str:
+        """Return the folder that keeps a benchmark's results apart from others: "" where there is one alone."""
+        return benchmark.name if len(self.benchmarks) > 1 else ""
+
+    def suffix(self, benchmark: Benchmark, before: str = "-") -> str:
+        """Return what a name ends with to keep benchmarks apart: "-lfw", or "" where there is one alone."""
+        return before + benchmark.name if len(self.benchmarks) > 1 else ""

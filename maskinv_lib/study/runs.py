@@ -1,4 +1,4 @@
-"""The study as data: the folder and the key of every run, and what a notebook's parameters name.
+"""The runs of a study: the folder, the ancestors, the budget and the key of each, and the run that parameters name.
 
 Importable without torch, because the workflow reads it at the start of every job.
 """
@@ -11,26 +11,28 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from maskinv_lib.study.ablation import ABLATION, BASELINE
-from maskinv_lib.study.choices import choices_file
-from maskinv_lib.study.data import Benchmark, RealFaces, RenderedFaces, fingerprint
+from maskinv_lib.study.data import CONDITIONS, FOLDS, Benchmark, RealFaces, RenderedFaces
 from maskinv_lib.study.methods import OTHER_MASKS
 from maskinv_lib.study.plan import Plan, check, override, parse_overrides, plan
-from maskinv_lib.study.profiles import PROFILES, STAGES, get_profile, known_stages, seed_range
+from maskinv_lib.study.profiles import STAGES, get_profile, known_stages, seed_range
 from maskinv_lib.study.recipes import Point, Profile, Stage
 from maskinv_lib.utils import checks, fingerprints, paths
 from maskinv_lib.utils.files import content_hash
 
-__all__ = [
-    "ABLATION",
-    "BASELINE",
-    "PROFILES",
-    "STAGES",
-    "choices_file",
-    "get_profile",
-    "known_stages",
-    "seed_range",
-]
+MODEL, FACTS, LOG = "model.safetensors", "run.json", "log.jsonl"
+"""Files of a training: the network or head, what is known of it, a line per logging step."""
+
+METRICS, RESAMPLES = "metrics.json", "resamples.npz"
+"""Files of an evaluation: numbers and curves, and the rates in every resample."""
+
+NOTEBOOKS = {
+    "gallery": "01-faces-and-masks.ipynb",
+    "train": "02-train-a-stage.ipynb",
+    "evaluate": "03-evaluate-a-stage.ipynb",
+    "compare": "04-compare-the-ladder.ipynb",
+    "sweeps": "06-how-much-guidance.ipynb",
+}
+"""Each kind of job and its notebook."""
 
 
 def find_stage(name: object, profile: Profile | None = None) -> Stage:
@@ -60,7 +62,7 @@ class Run:
     @property
     def evaluation_folder(self) -> Path:
         """Where this run's evaluation is written: beside the model, or where there are several, in a folder each."""
-        return self.folder if len(self.profile.benchmarks) == 1 else self.folder / self.tested_on.name
+        return self.folder / self.profile.subfolder(self.tested_on)
 
     @property
     def name(self) -> str:
@@ -115,8 +117,8 @@ class Run:
     @property
     def ancestors(self) -> "tuple[Run, ...]":
         """Every run that this one builds on directly, each once."""
-        found = (self.teacher, self.parent, self.base, *self.parts)
-        return tuple({run.name: run for run in found if run}.values())
+        runs = (self.teacher, self.parent, self.base, *self.parts)
+        return tuple({run.name: run for run in runs if run}.values())
 
     def _other(self, stage: str | None) -> "Run | None":
         if stage is None:
@@ -125,12 +127,12 @@ class Run:
 
     @property
     def is_rung(self) -> bool:
-        """Whether this is a rung of the ladder as it is, which notebooks train and evaluate for readers."""
+        """Whether this is a rung of the ablation without overrides: notebooks train and evaluate it for readers."""
         return self.stage.name in self.profile.stages and not self.overrides
 
     def milestone_file(self, at: float) -> Path:
         """Return the file in which this run keeps its backbone at the share ``at`` of its schedule."""
-        return self.folder / ("model.safetensors" if at == 1 else f"milestone-{at:.4f}.safetensors")
+        return self.folder / (MODEL if at == 1 else f"milestone-{at:.4f}.safetensors")
 
     @property
     def start_file(self) -> Path | None:
@@ -140,27 +142,27 @@ class Run:
     @property
     def model_file(self) -> Path:
         """The file that says a run was trained: its network or head; a combination has neither, so its facts."""
-        return self.folder / ("run.json" if self.stage.parts else "model.safetensors")
+        return self.folder / (FACTS if self.stage.parts else MODEL)
 
     @property
     def ancestor_files(self) -> list[Path]:
         """The files of other runs that this one needs before it can train or be evaluated."""
-        needed = [one for one in self.ancestors if one != self.parent or one == self.teacher]
+        needed = [run for run in self.ancestors if run != self.parent or run == self.teacher]
         needed += [part.base for part in self.parts if part.base]
-        models = [one.folder / "model.safetensors" for one in needed]
+        models = [run.folder / MODEL for run in needed]
         return list(dict.fromkeys(models + ([self.start_file] if self.start_file else [])))
 
     @property
     def published_folder(self) -> Path:
         """The folder of this run's published numbers."""
-        place = paths.results() / self.profile.name / "stages" / self.name / f"seed-{self.seed}"
-        return place / self.evaluation_folder.relative_to(self.folder)
+        folder = paths.results() / self.profile.name / "stages" / self.name / f"seed-{self.seed}"
+        return folder / self.profile.subfolder(self.tested_on)
 
     @property
     def evaluations(self) -> "list[Run]":
-        """This run once for each benchmark of its profile that it is judged on: a rung on all."""
-        judged = [one for one in self.profile.benchmarks if one.beside or self.is_rung]
-        return [dataclasses.replace(self, benchmark=benchmark) for benchmark in judged]
+        """This run once for each benchmark of its profile that it is tested on: a rung on all."""
+        benchmarks = [benchmark for benchmark in self.profile.benchmarks if benchmark.all_methods or self.is_rung]
+        return [dataclasses.replace(self, benchmark=benchmark) for benchmark in benchmarks]
 
     @property
     def overrides_text(self) -> str:
@@ -188,18 +190,15 @@ class Run:
     @property
     def training_faces(self) -> RenderedFaces | RealFaces:
         """The people whose training faces this run sees: the profile's, or as many as an override says."""
-        faces, people = self.profile.faces, self.plan.people
-        if people and not isinstance(faces, RenderedFaces):
-            raise ValueError(f"people={people} works with rendered people only; leave labels out in maskinv.toml.")
-        return dataclasses.replace(faces, train=people) if people else faces
+        return self.profile.faces.limited_to(self.plan.people) if self.plan.people else self.profile.faces
 
     @property
     def train_code(self) -> tuple[str, ...]:
         """The modules that decide this run's training."""
         around, _, inner = self.plan.network.rpartition(":")
-        network = [f"networks.{NETWORK_MODULES.get(inner, 'iresnet')}"]
-        network += [f"networks.{around.replace('-', '_')}"] if around else []
-        sources = FACES_CODE[self.profile.people]
+        registered = fingerprints.constant("networks", "NETWORKS") | fingerprints.constant("networks", "AROUND")
+        network = [f"networks.{registered[name].partition('.')[0]}" for name in (inner, around) if name]
+        sources = self.profile.faces.faces_code
         if self.stage.imported:
             return ("networks.published", *network)
         if self.stage.parts:
@@ -233,60 +232,44 @@ class Run:
     @property
     def evaluation_config(self) -> dict:
         """What decides the evaluation beside the model: the test people and the number of resamples."""
-        faces = self.profile.faces
-        if isinstance(faces, RenderedFaces):
-            return {"faces": faces.config("test"), "resamples": self.profile.resamples}
-        place, data = self.tested_on, fingerprint(faces.root, self.tested_on.path)
-        how = {"name": place.name, "protocol": place.protocol, "kinds": list(place.kinds)}
-        return {**how, "data": data, "resamples": self.profile.resamples}
+        common = {"resamples": self.profile.resamples, "conditions": CONDITIONS, "folds": FOLDS}
+        return {**self.profile.faces.test_config(self.tested_on), **common}
 
     @property
     def evaluation_key(self) -> str:
         """16 hexadecimal digits that stand for this run's measured results."""
         applied = ("training.frozen_heads", "networks.combining") if self.stage.parts else ()
-        code = fingerprints.code_hash(*EVALUATION_CODE[self.profile.people], *applied)
+        code = fingerprints.code_hash(*self.profile.faces.test_code, *EVALUATION_CODE, *applied)
         return content_hash({"model": self.key, "config": self.evaluation_config, "code": code})
 
-    @property
-    def command(self) -> str:
-        """The command that makes this run on its own."""
-        extra = f" -p overrides '{self.overrides_text}'" if self.overrides else ""
-        inside = ".venv/bin/" if Path(sys.prefix).name == ".venv" else ""
-        return (
-            f"{inside}papermill notebooks/02-train-a-stage.ipynb out.ipynb "
-            f"-p profile {self.profile.name} -p stage {self.stage.name} -p seed {self.seed}{extra}"
-        )
+    def command(self, job: str = "train") -> str:
+        """Return the command that trains this run on its own, or with job "evaluate" evaluates it."""
+        values = {"profile": self.profile.name, "stage": self.stage.name, "seed": self.seed}
+        values |= {"overrides": f"'{self.overrides_text}'"} if self.overrides else {}
+        parameters = " ".join(f"-p {name} {value}" for name, value in values.items())
+        environment = ".venv/bin/" if Path(sys.prefix).name == ".venv" else ""
+        return f"{environment}papermill notebooks/{NOTEBOOKS[job]} out.ipynb {parameters}"
+
+    def label(self, job: str = "") -> str:
+        """Return this run in words, or a job of it: ``maskinv-lg, seed 0``; ``evaluate maskinv-lg, seed 0 on lfw``."""
+        benchmark = self.profile.suffix(self.tested_on, " on ") if job == "evaluate" else ""
+        return f"{job} {self.name}, seed {self.seed}{benchmark}".strip()
 
 
-EVALUATION_CODE = {
-    "rendered": ("evaluation.benchmarks.rendered", "evaluation.evaluate", "networks.templates"),
-    "real": (
-        "evaluation.benchmarks.drawn",
-        "evaluation.benchmarks.bins",
-        "evaluation.benchmarks.real_sets",
-        "evaluation.evaluate",
-        "networks.templates",
-    ),
-}
-"""Ladder -> the modules that decide what an evaluation measures."""
-
-FACES_CODE = {"rendered": ("faces.rendering.synthetic",), "real": ("faces.recordio",)}
-"""Ladder -> the modules that decide what faces a student is trained on."""
-
-NETWORK_MODULES = {"mobilefacenet": "mobilefacenet"}
-"""Network -> its module below ``networks``, where that is not ``iresnet``."""
+EVALUATION_CODE = ("evaluation.evaluate", "networks.templates")
+"""The modules that decide what every evaluation measures; those of its benchmark come from the faces."""
 
 
 def planned_runs(profile: Profile, seeds: range) -> list[Run]:
-    """Return the runs that a study compares, seed by seed, in the order of the ladder and of the systems beside it.
+    """Return the runs that a study compares, seed by seed, the rungs first and then the other methods.
 
-    Systems beside the ladder get the profile's ``few_seeds`` at most; the verdicts rest on the rungs.
+    The other methods get the profile's ``other_seeds`` at most; the verdicts rest on the rungs.
     """
-    known = known_stages(profile)
+    stages = known_stages(profile)
     return [
-        Run(profile=profile, stage=known[name], seed=seed, overrides={})
+        Run(profile=profile, stage=stages[name], seed=seed, overrides={})
         for seed in seeds
-        for name in (profile.methods if seed < profile.few_seeds else profile.stages)
+        for name in (profile.methods if seed < profile.other_seeds else profile.stages)
     ]
 
 
@@ -299,22 +282,22 @@ def sweep_runs(profile: Profile) -> list[Run]:
     """Return the runs of a profile's sweeps that no stage of its own already is; one seed each."""
     points = [point for sweep in profile.sweeps for line in sweep.lines.values() for point in line]
     points += OTHER_MASKS if profile.sweeps else []
-    found = [point_run(profile, point) for point in points if point.overrides]
-    return list({run.name: run for run in found}.values())
+    runs = [point_run(profile, point) for point in points if point.overrides]
+    return list({run.name: run for run in runs}.values())
 
 
 def with_ancestors(runs: Iterable[Run]) -> list[Run]:
     """Return the runs, and before each every run that it is made of, each once."""
-    found: dict[tuple[str, int], Run] = {}
+    ordered: dict[tuple[str, int], Run] = {}
 
     def add(run: Run) -> None:
-        for one in run.ancestors:
-            add(one)
-        found.setdefault((run.name, run.seed), run)
+        for ancestor in run.ancestors:
+            add(ancestor)
+        ordered.setdefault((run.name, run.seed), run)
 
     for run in runs:
         add(run)
-    return list(found.values())
+    return list(ordered.values())
 
 
 def all_runs(profile: Profile, seeds: range) -> list[Run]:
@@ -324,8 +307,8 @@ def all_runs(profile: Profile, seeds: range) -> list[Run]:
 
 def find_benchmark(profile: Profile, name: object) -> Benchmark:
     """Return a profile's benchmark by name, its first for ""; an unknown name raises ValueError with the nearest."""
-    known = {one.name: one for one in profile.benchmarks}
-    return profile.benchmarks[0] if name == "" else known[checks.choose("benchmark", name, known)]
+    benchmarks = {benchmark.name: benchmark for benchmark in profile.benchmarks}
+    return profile.benchmarks[0] if name == "" else benchmarks[checks.choose("benchmark", name, benchmarks)]
 
 
 def open_run(*, profile: object, stage: object, seed: object, overrides: object = "", benchmark: object = "") -> Run:
@@ -335,16 +318,16 @@ def open_run(*, profile: object, stage: object, seed: object, overrides: object 
     papermill itself only warns about it.
     """
     _refuse_unknown_parameters({"profile", "stage", "seed", "overrides", "benchmark"})
-    chosen = get_profile(profile)
-    found = Run(
-        profile=chosen,
-        stage=find_stage(stage, chosen),
+    opened = get_profile(profile)
+    run = Run(
+        profile=opened,
+        stage=find_stage(stage, opened),
         seed=checks.whole_number("seed", seed),
         overrides=parse_overrides(overrides),
-        benchmark=find_benchmark(chosen, benchmark),
+        benchmark=find_benchmark(opened, benchmark),
     )
-    assert found.plan  # raises for an override that does not fit
-    return found
+    assert run.plan  # raises for an override that does not fit
+    return run
 
 
 def open_profile(
@@ -352,13 +335,13 @@ def open_profile(
 ) -> tuple[Profile, range]:
     """Check what a notebook about a whole profile was given; return the profile and its seeds.
 
-    On a benchmark that judges no system beside the ladder, the profile is the one of the six rungs.
+    On a benchmark that tests no other method, the profile is the one of the rungs alone.
     """
     _refuse_unknown_parameters({"profile", "seeds", "benchmark", "scope"})
-    chosen = get_profile(profile, scope)
-    if not find_benchmark(chosen, benchmark).beside:
-        chosen = get_profile(profile)
-    return chosen, seed_range(chosen, seeds)
+    opened = get_profile(profile, scope)
+    if not find_benchmark(opened, benchmark).all_methods:
+        opened = get_profile(profile)
+    return opened, seed_range(opened, seeds)
 
 
 def _refuse_unknown_parameters(known: set[str]) -> None:

@@ -1,6 +1,6 @@
-"""Whether two sets of faces share people, by template: who in one set looks like somebody in the other, and how much.
+"""People who are in both of two sets of faces, found by their templates, with the similarity of each such pair.
 
-Train and test sets must not share people; two names can still be one person, and only templates can tell.
+Train and test sets must not share people. Two names can still be one person, so names are not enough.
 """
 
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from maskinv_lib.faces.folders import Folder
 from maskinv_lib.networks.templates import NetworkRecogniser
 from maskinv_lib.tools.recogniser import OpenedRecogniser, Threshold
 
-COLUMNS = ("way", "person", "other", "mean_to_picture", "nearest", "picture", "other_picture", "found_by")
+COLUMNS = ("direction", "person", "other", "mean_to_picture", "nearest", "picture", "other_picture", "found_by")
 
-WAYS = ("a in b", "b in a")
+DIRECTIONS = ("a in b", "b in a")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Side:
-    """A set as the search sees it: templates [N, D], identity [N], names of its people and pictures."""
+class _Gallery:
+    """A set with its templates [N, D], identity [N], and the names of its people and its N pictures."""
 
     templates: Tensor
     identity: Tensor
@@ -39,67 +39,64 @@ def shared_people(
     recogniser: OpenedRecogniser | NetworkRecogniser,
     threshold: Threshold | float,
 ) -> pd.DataFrame:
-    """Return who in ``a`` looks like whom in ``b`` and the reverse, a row per way and pair of people, best first.
+    """Return who in ``a`` looks like whom in ``b`` and the reverse: a row per direction and pair, most similar first.
 
-    A pair is listed where the mean template of ``person`` is at least ``threshold`` (a cosine) like a picture of
-    ``other`` (``mean_to_picture``), or where their two most similar pictures are (``nearest``, ``picture`` and
-    ``other_picture``); ``found_by`` says which. Names are those of a Folder; of a Faces, the identity and the place.
-    The more pairs are compared, the more reach a threshold by chance. Raises ValueError for a threshold without a
-    value.
+    A pair of people is listed if the mean template of ``person`` and a picture of ``other`` reach ``threshold``, a
+    cosine (``mean_to_picture``), or if their two most similar pictures do (``nearest``, ``picture`` and
+    ``other_picture``); ``found_by`` names which. A Folder has names of people and pictures; of a Faces, the identity
+    and the index are given. The more pairs are compared, the more of them reach a threshold by chance. Raises
+    ValueError for a threshold without a value.
     """
     value = threshold.value if isinstance(threshold, Threshold) else threshold
     if value is None or not -1 <= value <= 1:
         raise ValueError(f"Shared people need a threshold from -1 to 1: give one. Got: {threshold}.")
-    value = float(torch.tensor(value))  # in the precision of the scores, so that one that equals it reaches it
-    sides = [_side(one, recogniser) for one in (a, b)]
+    value = float(torch.tensor(value))  # float32, as the scores are, so that a score equal to it reaches it
+    galleries = [_gallery(faces, recogniser) for faces in (a, b)]
     rows = []
-    for way, (one, other) in zip(WAYS, (sides, reversed(sides)), strict=True):
-        rows += [{"way": way, **row} for row in _search(one, other, value)]
-    found = pd.DataFrame(rows, columns=COLUMNS)
-    best = found[["mean_to_picture", "nearest"]].max(axis=1)
-    order = pd.DataFrame({"way": found.way, "best": -best}).sort_values(["way", "best"], kind="stable").index
-    return found.loc[order].reset_index(drop=True)
+    for direction, (probe, gallery) in zip(DIRECTIONS, (galleries, reversed(galleries)), strict=True):
+        rows += [{"direction": direction, **row} for row in _search(probe, gallery, value)]
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    table["distance"] = -table[["mean_to_picture", "nearest"]].max(axis=1)
+    table = table.sort_values(["direction", "distance"], kind="stable", ignore_index=True)
+    return table.drop(columns="distance")
 
 
-def in_words(found: pd.DataFrame, a: Faces | Folder, b: Faces | Folder) -> str:
-    """Say how many people of each set were found in the other."""
-    parts = []
-    for way, one, place in ((WAYS[0], a, "the second"), (WAYS[1], b, "the first")):
-        count = len((one.faces if isinstance(one, Folder) else one).identity.unique())
-        set_ = "first" if way == WAYS[0] else "second"
-        parts.append(f"{found[found.way == way].person.nunique()} of {count} people of the {set_} set in {place}")
-    return f"Looks alike: {parts[0]}, {parts[1]}."
+def summary(table: pd.DataFrame, a: Faces | Folder, b: Faces | Folder) -> str:
+    """Return how many people of each set are similar to somebody in the other, as a sentence."""
+    totals = [len((part.faces if isinstance(part, Folder) else part).identity.unique()) for part in (a, b)]
+    similar = [table[table.direction == direction].person.nunique() for direction in DIRECTIONS]
+    first, second = (f"{count} of {total} people of the" for count, total in zip(similar, totals, strict=True))
+    return f"Similar people: {first} first set in the second, {second} second set in the first."
 
 
-def _side(of: Faces | Folder, recogniser: OpenedRecogniser | NetworkRecogniser) -> _Side:
-    if isinstance(of, Folder):
-        faces, people, pictures = of.faces, of.people, of.names
+def _gallery(faces: Faces | Folder, recogniser: OpenedRecogniser | NetworkRecogniser) -> _Gallery:
+    if isinstance(faces, Folder):
+        people, pictures, faces = faces.people, faces.names, faces.faces
     else:
-        faces = of
-        people, pictures = (tuple(map(str, range(count))) for count in (of.identities, len(of)))
+        people, pictures = (tuple(map(str, range(count))) for count in (faces.identities, len(faces)))
     templates = recogniser.templates(faces.images)
-    return _Side(templates=templates, identity=faces.identity, people=people, pictures=pictures)
+    return _Gallery(templates=templates, identity=faces.identity, people=people, pictures=pictures)
 
 
-def _search(one: _Side, other: _Side, threshold: float) -> list[dict]:
-    """Return a row for each person of ``one`` and each person of ``other`` who reach the threshold."""
+def _search(probe: _Gallery, gallery: _Gallery, threshold: float) -> list[dict]:
+    """Return a row for each person of ``probe`` and each person of ``gallery`` who reach the threshold."""
     rows = []
-    for person in one.identity.unique().tolist():
-        mine = one.of(person)
-        mean = F.normalize(one.templates[mine].mean(0, keepdim=True), dim=1)
-        by_mean = (mean @ other.templates.T)[0]  # [M]
-        nearest, which = (one.templates[mine] @ other.templates.T).max(0)  # [M] each
-        for like in other.identity[torch.maximum(by_mean, nearest) >= threshold].unique().tolist():
-            theirs = other.of(like)
-            best = theirs[nearest[theirs].argmax()]
-            scores = {"mean_to_picture": float(by_mean[theirs].max()), "nearest": float(nearest[best])}
+    for person in probe.identity.unique().tolist():
+        own = probe.of(person)
+        mean = F.normalize(probe.templates[own].mean(0, keepdim=True), dim=1)
+        by_mean = (mean @ gallery.templates.T)[0]  # [M]
+        nearest, picture = (probe.templates[own] @ gallery.templates.T).max(0)  # [M] each
+        for other in gallery.identity[torch.maximum(by_mean, nearest) >= threshold].unique().tolist():
+            others = gallery.of(other)
+            best = others[nearest[others].argmax()]
+            scores = {"mean_to_picture": float(by_mean[others].max()), "nearest": float(nearest[best])}
             rows.append(
                 {
-                    "person": one.people[person],
-                    "other": other.people[like],
+                    "person": probe.people[person],
+                    "other": gallery.people[other],
                     **scores,
-                    "picture": one.pictures[mine[which[best]]],
-                    "other_picture": other.pictures[best],
+                    "picture": probe.pictures[own[picture[best]]],
+                    "other_picture": gallery.pictures[best],
                     "found_by": _found_by(scores, threshold),
                 }
             )

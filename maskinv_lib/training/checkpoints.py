@@ -1,4 +1,4 @@
-"""Resume points of a training: safetensors and JSON, never pickles, whole or not at all."""
+"""Checkpoints of a training: safetensors and JSON, never pickles; no file is left half-written."""
 
 import contextlib
 from pathlib import Path
@@ -18,12 +18,12 @@ def _state(parts: dict[str, nn.Module], optimizers: dict[str, torch.optim.Optimi
 
 
 def save(path: Path, parts: dict[str, nn.Module], optimizers: dict[str, torch.optim.Optimizer], facts: dict) -> None:
-    """Write the modules' and optimisers' state and ``facts`` (JSON-serialisable) to ``path``, whole or not at all."""
+    """Write the state of modules and optimisers and ``facts`` (JSON-serialisable) to ``path``, whole or not at all."""
     write_tensors(path, _state(parts, optimizers), facts)
 
 
 def load(path: Path, key: str) -> tuple[dict[str, Tensor], dict] | None:
-    """Return (tensors, facts) of the checkpoint at ``path`` if it was written whole and carries ``key``, else None."""
+    """Return (tensors, facts) of the checkpoint at ``path`` if it is undamaged and has this ``key``, else None."""
     with contextlib.suppress(FileNotFoundError, ValueError):
         tensors, facts = read_tensors(path)
         return (tensors, facts) if facts.get("key") == key else None
@@ -33,16 +33,16 @@ def load(path: Path, key: str) -> tuple[dict[str, Tensor], dict] | None:
 def restore(
     tensors: dict[str, Tensor], parts: dict[str, nn.Module], optimizers: dict[str, torch.optim.Optimizer]
 ) -> None:
-    """Put the tensors of a checkpoint back into modules and optimisers of the same make."""
+    """Load the tensors of a checkpoint into modules and optimisers of the same layout."""
     for name, part in parts.items():
-        part.load_state_dict(_below(tensors, name))
+        part.load_state_dict(_state_of(tensors, name))
     for name, optimizer in optimizers.items():
         slots: dict[int, dict[str, Tensor]] = {}
-        for key, value in _below(tensors, name).items():
+        for key, value in _state_of(tensors, name).items():
             index, slot = key.split("/")
             slots.setdefault(int(index), {})[slot] = value
         optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def _below(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+def _state_of(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     return {key.removeprefix(f"{name}/"): value for key, value in tensors.items() if key.startswith(f"{name}/")}

@@ -1,11 +1,10 @@
-"""Heads on frozen templates: what is learnt about masks without touching the network that made the templates.
+"""The training of heads on frozen templates, which leaves the network that computed the templates unchanged.
 
 The embedding unmasking model (EUM) with the self-restrained triplet loss (SRT, Boutros et al., arXiv 2103.01716) maps
-the template of a masked face to where the person's unmasked faces are; a logistic regression tells whether a mask is
-worn. Throughout, templates are unit vectors, float [N, D]; M is the number of masks drawn per face.
+the template of a masked face close to those of the person's unmasked faces; a logistic regression predicts whether a
+mask is worn. Throughout, templates are unit vectors, float [N, D]; M is the number of masks drawn per face.
 """
 
-import math
 import time
 from dataclasses import dataclass
 
@@ -15,13 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maskinv_lib.networks.heads import EUM, MaskClassifier
+from maskinv_lib.training.objectives import unit
+from maskinv_lib.training.progress import log_record, one_cycle
 from maskinv_lib.utils import checks
 from maskinv_lib.utils.checks import number
 from maskinv_lib.utils.randomness import key, permutation, uniform
 
 LOG_EVERY = 20
-
-_SHORTEST = 1e-6  # a vector below this length is not stretched to length 1, so that its gradient stays finite
 
 
 def srt_loss(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float = 2.0) -> Tensor:
@@ -31,17 +30,17 @@ def srt_loss(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float =
     same person and of another; no gradient reaches them. All are brought to unit length, and d is the *squared*
     Euclidean distance, 0..4. With averages over the batch:
     relu(d(a, p) + margin - mean d(p, n)) if mean d(a, n) >= mean d(p, n): negatives are far enough, so only the
-    distance to the positive still falls; else the plain triplet loss relu(d(a, p) + margin - d(a, n)).
+    distance to the positive is reduced; else the plain triplet loss relu(d(a, p) + margin - d(a, n)).
     """
     number("margin", margin, maximum=4.0)
     if not anchor.shape == positive.shape == negative.shape or anchor.ndim != 2:
         shapes = ", ".join(str(list(x.shape)) for x in (anchor, positive, negative))
         raise ValueError(f"Anchor, positive and negative must share one shape [batch, D], not {shapes}.")
     with torch.autocast(anchor.device.type, enabled=False):
-        a, p, n = (F.normalize(x.float(), dim=1, eps=_SHORTEST) for x in (anchor, positive.detach(), negative.detach()))
+        a, p, n = unit(anchor), unit(positive.detach()), unit(negative.detach())
         to_positive, to_negative, between = ((x - y).square().sum(1) for x, y in ((a, p), (a, n), (p, n)))  # [B]
-        apart = torch.where(to_negative.mean() >= between.mean(), between.mean(), to_negative)
-        return F.relu(to_positive + margin - apart).mean()
+        distance = torch.where(to_negative.mean() >= between.mean(), between.mean(), to_negative)
+        return F.relu(to_positive + margin - distance).mean()
 
 
 @dataclass(kw_only=True)
@@ -61,8 +60,8 @@ class Triplets:
     def __post_init__(self) -> None:
         self.masked, self.clean = _checked(self.masked, self.clean)
         if self.labels.shape != self.clean.shape[:1] or self.labels.dtype != torch.int64:
-            found = f"{self.labels.dtype} {list(self.labels.shape)}"
-            raise ValueError(f"labels must be int64 [{len(self.clean)}], one per clean template, not {found}.")
+            shape = f"{self.labels.dtype} {list(self.labels.shape)}"
+            raise ValueError(f"labels must be int64 [{len(self.clean)}], one per clean template, not {shape}.")
         self.labels = self.labels.to(self.clean.device)
         _, person, counts = self.labels.unique(return_inverse=True, return_counts=True)
         if len(counts) < 2:
@@ -71,24 +70,24 @@ class Triplets:
             raise ValueError(f"batch must be from 2 to the number of faces, {len(self.clean)}, not {self.batch}.")
         self.sorted = torch.argsort(self.labels, stable=True)  # [N] person after person
         self.own = counts[person]  # [N] pictures of the face's person
-        self.first = (counts.cumsum(0) - counts)[person]  # [N] where that person begins in ``sorted``
-        self.order = -1, torch.empty(0)  # the permutation of the epoch at hand
+        self.first = (counts.cumsum(0) - counts)[person]  # [N] index of that person's first picture in ``sorted``
+        self.order = -1, torch.empty(0)  # the current epoch and its permutation
 
     def draw(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return int64 [B] each: (which drawn mask, face, positive, negative) of a step.
+        """Return the indices of a step's triplets, int64 [B] each: (drawn mask, face, positive, negative).
 
         The positive is any picture of the face's person, the face itself included; the negative any of all others.
         """
-        epoch, place = divmod(step, len(self.clean) // self.batch)
+        epoch, index = divmod(step, len(self.clean) // self.batch)
         if epoch != self.order[0]:
             order = permutation(key(self.seed, "triplet order", epoch), len(self.clean))
             self.order = epoch, order.to(self.clean.device)
-        face = self.order[1][place * self.batch : (place + 1) * self.batch]
+        face = self.order[1][index * self.batch : (index + 1) * self.batch]
         own, first = self.own[face], self.first[face]
         shares = uniform(key(self.seed, "triplet", epoch, face, device=face.device), 3)  # [B, 3]
         counts = torch.stack((torch.full_like(own, len(self.masked)), own, len(self.clean) - own), dim=1)
         mask, same, other = torch.minimum((shares * counts).long(), counts - 1).unbind(1)  # a share may round to 1
-        other = torch.where(other < first, other, other + own)  # jump over the person's own pictures
+        other = torch.where(other < first, other, other + own)  # skip the person's own pictures
         return mask, face, self.sorted[first + same], self.sorted[other]
 
     def at(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -111,22 +110,21 @@ def train_eum(
     warm_up: float = 0.15,
     margin: float = 2.0,
 ) -> tuple[EUM, list[dict]]:
-    """Train an EUM with the self-restrained triplet loss: (EUM in evaluation mode, log), decided by the arguments.
+    """Train an EUM with the self-restrained triplet loss: (EUM in evaluation mode, log), a function of its arguments.
 
-    masked, clean, labels: see ``Triplets``; it is trained where ``clean`` is. budget: masked templates seen, at least
-    one batch. SGD; the learning rate rises linearly over the share ``warm_up`` and falls to 0 along a cosine.
-    The log has one record per 20 steps, of the kind the networks' training writes. Raises ValueError on inputs that
-    do not fit, and FloatingPointError once the loss is not finite.
+    masked, clean, labels: see ``Triplets``; it is trained on the device of ``clean``. budget: masked templates seen, at
+    least one batch. SGD with the learning rate of ``one_cycle``. The log has one ``log_record`` per 20 steps. Raises
+    ValueError on inputs that do not fit, and FloatingPointError once the loss is not finite.
     """
     triplets = Triplets(masked=masked, clean=clean, labels=labels, seed=seed, batch=batch)
     steps = checks.whole_number("budget", budget, minimum=batch) // batch
-    peak, warm_up = number("learning_rate", learning_rate), number("warm_up", warm_up, maximum=0.99)
+    highest, warm_up = number("learning_rate", learning_rate), number("warm_up", warm_up, maximum=0.99)
     momentum, weight_decay = number("momentum", momentum, maximum=1.0), number("weight_decay", weight_decay)
     head = EUM(embedding_size=triplets.clean.shape[1], seed=seed).to(triplets.clean.device)
     optimizer = torch.optim.SGD(head.parameters(), lr=0.0, momentum=momentum, weight_decay=weight_decay)
     records, losses, started = [], [], time.monotonic()
     for step in range(steps):
-        optimizer.param_groups[0]["lr"] = rate = peak * _share_of_peak((step + 0.5) / steps, warm_up)
+        optimizer.param_groups[0]["lr"] = rate = highest * one_cycle((step + 0.5) / steps, warm_up)
         masked, positive, negative = triplets.at(step)
         loss = srt_loss(head(masked), positive, negative, margin)
         optimizer.zero_grad(set_to_none=True)
@@ -134,39 +132,29 @@ def train_eum(
         optimizer.step()
         losses.append(loss.detach())
         if (step + 1) % LOG_EVERY == 0 or step + 1 == steps:
-            records.append(_record(step + 1, steps, batch, losses, rate, time.monotonic() - started))
+            record = log_record(
+                {"loss": float(torch.stack(losses).mean())},
+                step=step + 1,
+                steps=steps,
+                batch=batch,
+                logged=len(losses),
+                seconds=time.monotonic() - started,
+                learning_rate=rate,
+                highest_rate=highest,
+            )
+            records.append(record)
             losses, started = [], time.monotonic()
     return head.eval(), records
-
-
-def _share_of_peak(progress: float, warm_up: float) -> float:
-    if progress < warm_up:
-        return progress / warm_up
-    return 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))
-
-
-def _record(step: int, steps: int, batch: int, losses: list[Tensor], rate: float, seconds: float) -> dict:
-    loss = float(torch.stack(losses).mean())
-    if not math.isfinite(loss):
-        raise FloatingPointError(f"The loss is {loss} at step {step} of {steps}. Lower the learning rate ({rate:.3g}).")
-    return {
-        "step": step,
-        "steps": steps,
-        "faces": step * batch,
-        "loss": loss,
-        "learning_rate": rate,
-        "faces_per_second": len(losses) * batch / max(seconds, 1e-9),
-        "seconds": seconds,
-    }
 
 
 def fit_mask_classifier(masked: Tensor, clean: Tensor, *, penalty: float = 1e-4) -> MaskClassifier:
     """Fit a logistic regression to convergence: is a template of a masked [M, N, D] or of a clean [N, D] face?
 
     Minimises mean cross-entropy + penalty / 2 |weight|^2 in float64 by Newton's method, no randomness. Both classes
-    weigh the same whatever M, so drawing more masks does not make it expect more of them. Evaluation mode, on the CPU.
+    have the same weight whatever M, so that drawing more masks does not make a mask more likely. The result is in
+    evaluation mode, on the CPU.
     """
-    from sklearn.linear_model import LogisticRegression  # most of a second to import, and only fitting needs it
+    from sklearn.linear_model import LogisticRegression  # slow to import, and only fitting needs it
 
     masked, clean = _checked(masked, clean)
     templates = torch.cat((masked.flatten(0, 1), clean)).double().cpu().numpy()
@@ -190,5 +178,5 @@ def _checked(masked: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
         )
     for what, templates in (("masked", masked), ("clean", clean)):
         if not templates.is_floating_point() or not templates.isfinite().all():
-            raise ValueError(f"The {what} templates must be finite floats; {templates.dtype} came, or NaN among them.")
+            raise ValueError(f"The {what} templates must be finite floats; they are {templates.dtype}, or hold NaN.")
     return masked.to(clean.device, torch.float32), clean.float()

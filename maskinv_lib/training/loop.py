@@ -1,7 +1,6 @@
 """The one training loop: every stage, every device (Huber et al., FG 2021, with the optimiser as published)."""
 
 import json
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from maskinv_lib.study.plan import Plan
 from maskinv_lib.study.recipes import Schedule
 from maskinv_lib.training import checkpoints
 from maskinv_lib.training.objectives import Objective, build_objective
+from maskinv_lib.training.progress import log_record, one_cycle
 from maskinv_lib.training.views import Views
 from maskinv_lib.utils.files import write_text
 
@@ -23,17 +23,17 @@ CHECKPOINT_SECONDS = 15.0
 BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
-def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
+def choose_precision(precision: str, device: torch.device) -> torch.dtype:
     """Return the dtype of the student's forward pass: ``auto`` is bfloat16 where the device computes in it."""
     known = {"fp32": torch.float32, "bf16": torch.bfloat16}
-    if wanted in known:
-        return known[wanted]
-    if wanted != "auto":
-        raise ValueError(f"Unknown precision {wanted!r}. Known: auto, fp32, bf16.")
+    if precision in known:
+        return known[precision]
+    if precision != "auto":
+        raise ValueError(f"Unknown precision {precision!r}. Known: auto, fp32, bf16.")
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    able = getattr(torch.cpu, "get_capabilities", dict)()  # older torch does not say: float32 is always right
-    return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
+    features = getattr(torch.cpu, "get_capabilities", dict)()  # missing in older torch; float32 works everywhere
+    return torch.bfloat16 if features.get("avx512_bf16") or features.get("amx_bf16") else torch.float32
 
 
 def learning_rate(schedule: Schedule, progress: float, warm_up: bool = True) -> float:
@@ -42,18 +42,17 @@ def learning_rate(schedule: Schedule, progress: float, warm_up: bool = True) -> 
         return schedule.learning_rate * 0.1 ** sum(progress >= step for step in PUBLISHED_STEPS)
     if schedule.policy != "one-cycle":
         raise ValueError(f"Unknown policy {schedule.policy!r}. Known: one-cycle, steps.")
-    if progress < schedule.warm_up:
-        return schedule.learning_rate * (progress / schedule.warm_up if warm_up else 1.0)
-    fallen = (progress - schedule.warm_up) / (1 - schedule.warm_up)
-    return schedule.learning_rate * 0.5 * (1 + math.cos(math.pi * fallen))
+    if progress < schedule.warm_up and not warm_up:
+        return schedule.learning_rate
+    return schedule.learning_rate * one_cycle(progress, schedule.warm_up)
 
 
 class Training:
-    """A student on its way: network, objectives, optimisers and the step it has reached.
+    """The training of a student: network, objectives, optimisers and the number of steps done.
 
     folder: receives ``log.jsonl`` and ``checkpoints/``. key: stands for everything that decides the result; a
     checkpoint with another key or precision is not resumed. seed: of the first weights and class centres. start:
-    backbone to begin from, as a state dict, or None for random weights. on_log: called with each record of the log.
+    first weights of the network, as a state dict, or None for random ones. on_log: called with each record of the log.
     """
 
     def __init__(
@@ -89,13 +88,13 @@ class Training:
             seed=seed,
             map_shape=map_shape(self.plan.network, self.plan.embedding_size),
         )
-        lacking = [view for view in objective.views if view not in self.plan.views]
-        if lacking:
-            raise ValueError(f"{term.objective} needs the view {lacking[0]!r}; the plan has: {self.plan.views}.")
+        missing = [view for view in objective.views if view not in self.plan.views]
+        if missing:
+            raise ValueError(f"{term.objective} needs the view {missing[0]!r}; the plan has: {self.plan.views}.")
         objective.check_labels(self.views.labels)
         if objective.needs_teacher:
             if not self.views.has_teacher:
-                raise ValueError(f"{term.objective} needs a teacher's templates, and this training was given none.")
+                raise ValueError(f"{term.objective} needs a teacher's templates, and this training has none.")
             if self.views.teacher is not None:
                 objective.prepare(self.views.teacher, self.views.labels)
         return objective
@@ -107,21 +106,21 @@ class Training:
             "backbone optimizer": [p for p in self.network.parameters() if p.requires_grad],
             "head optimizer": [p for p in self.objectives.parameters() if p.requires_grad],
         }
-        make = {
+        optimizer = {
             "sgd": lambda group: torch.optim.SGD(group, momentum=schedule.momentum, **common),
             "adamw": lambda group: torch.optim.AdamW(group, **common),
         }[schedule.optimizer]
-        return {name: make(group) for name, group in groups.items() if group}
+        return {name: optimizer(group) for name, group in groups.items() if group}
 
     @property
     def parts(self) -> dict[str, nn.Module]:
-        """The modules whose state makes the training go on."""
+        """The modules whose state a checkpoint holds."""
         return {"network": self.network, "objectives": self.objectives}
 
     def run(self) -> None:
         """Train to the end of the schedule, from the last checkpoint where there is one with the same key.
 
-        Raises FloatingPointError at the first log line with a loss that is not finite; no checkpoint holds it.
+        A loss that is not finite raises FloatingPointError at the next log record; no checkpoint is written with it.
         """
         self._resume()
         steps = self.plan.steps
@@ -138,7 +137,7 @@ class Training:
                 if time.monotonic() - saved > CHECKPOINT_SECONDS and self.step < steps:
                     self._checkpoint(self.optimizers)
                     saved = time.monotonic()
-        self._checkpoint({})  # finished: what an optimiser remembers is not needed any more
+        self._checkpoint({})  # finished: the optimisers' state is not needed any more
 
     def _train_step(self, step: int) -> dict[str, Tensor]:
         schedule = self.plan.schedule
@@ -159,24 +158,24 @@ class Training:
 
     def _losses(self, step: int, progress: float) -> dict[str, Tensor]:
         batch = self.views.batch(step, progress)
-        shown = [view for view in self.plan.views if view in batch.images]
-        images = torch.cat([batch.images[view] for view in shown])  # all views in one pass, [V * B, 3, 112, 112]
+        views = [view for view in self.plan.views if view in batch.images]
+        images = torch.cat([batch.images[view] for view in views])  # all views in one pass, [V * B, 3, 112, 112]
         if any(objective.needs_maps for objective in self.objectives):
             with self._precision():
                 embeddings, maps = self.network.with_maps(images)
-            batch.maps = dict(zip(shown, maps.chunk(len(shown)), strict=True))
+            batch.maps = dict(zip(views, maps.chunk(len(views)), strict=True))
         else:
             embeddings = self._embed(images)
-        batch.embeddings = dict(zip(shown, embeddings.float().chunk(len(shown)), strict=True))
-        batch.embed = self._embed_made
+        batch.embeddings = dict(zip(views, embeddings.float().chunk(len(views)), strict=True))
+        batch.embed = self._embed_restored
         return {name: loss for objective in self.objectives for name, loss in objective(batch).items()}
 
     def _embed(self, images: Tensor) -> Tensor:
         with self._precision():
             return self.network(images).float()
 
-    def _embed_made(self, images: Tensor) -> Tensor:
-        """Embed images that an objective made: batch norm's running statistics stay those of faces."""
+    def _embed_restored(self, images: Tensor) -> Tensor:
+        """Embed images that an objective has computed: batch norm's running statistics stay those of faces."""
         norms = [module for module in self.network.modules() if isinstance(module, BATCH_NORM)]
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
@@ -195,42 +194,33 @@ class Training:
                 module.eval()
 
     def _log(self, sums: dict[str, Tensor], started: float) -> None:
-        steps = self.step - (self.records[-1]["step"] if self.records else 0)
-        seconds = time.monotonic() - started
-        losses = {name: float(value) / steps for name, value in sums.items()}
-        bad = {name: value for name, value in losses.items() if not math.isfinite(value)}
-        if bad:
-            raise FloatingPointError(
-                f"The loss is not finite at step {self.step} of {self.plan.steps}: {bad}. "
-                f"Lower the learning rate ({self.plan.schedule.learning_rate}), or compute in fp32: precision=fp32."
-            )
-        each = self.plan.faces_per_step
-        record = {
-            "step": self.step,
-            "steps": self.plan.steps,
-            "faces": self.step * each,
-            "loss": sum(losses.values()),
-            **losses,
-            "learning_rate": self.optimizers["backbone optimizer"].param_groups[0]["lr"],
-            "faces_per_second": steps * each / max(seconds, 1e-9),
-            "seconds": seconds,
-        }
+        logged = self.step - (self.records[-1]["step"] if self.records else 0)
+        record = log_record(
+            {name: float(value) / logged for name, value in sums.items()},
+            step=self.step,
+            steps=self.plan.steps,
+            batch=self.plan.faces_per_step,
+            logged=logged,
+            seconds=time.monotonic() - started,
+            learning_rate=self.optimizers["backbone optimizer"].param_groups[0]["lr"],
+            highest_rate=self.plan.schedule.learning_rate,
+        )
         self.records.append(record)
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         self.on_log(record)
 
     def _milestone_steps(self) -> dict[int, float]:
-        return {round(at * self.plan.steps): at for at in self.plan.milestones}
+        return {round(share * self.plan.steps): share for share in self.plan.milestones}
 
     def _keep_milestone(self) -> None:
-        at = self._milestone_steps().get(self.step)
-        if at is not None:
-            self.milestones[at] = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
-            checkpoints.save(self._milestone_path(at), {"network": self.network}, {}, {"key": self.key})
+        share = self._milestone_steps().get(self.step)
+        if share is not None:
+            self.milestones[share] = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+            checkpoints.save(self._milestone_path(share), {"network": self.network}, {}, {"key": self.key})
 
-    def _milestone_path(self, at: float) -> Path:
-        return self.folder / "checkpoints" / f"milestone-{at:.4f}.safetensors"
+    def _milestone_path(self, share: float) -> Path:
+        return self.folder / "checkpoints" / f"milestone-{share:.4f}.safetensors"
 
     def _checkpoint(self, optimizers: dict[str, torch.optim.Optimizer]) -> None:
         facts = {"key": self.key, "precision": str(self.dtype), "step": self.step, "records": self.records}
@@ -238,20 +228,20 @@ class Training:
 
     def _resume(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        found = checkpoints.load(self.folder / "checkpoints" / "last.safetensors", self.key)
-        same = found and found[1]["precision"] == str(self.dtype)  # in another precision it would be another network
-        if same and self._milestones_found(found[1]["step"]):
-            tensors, facts = found
+        tensors, facts = checkpoints.load(self.folder / "checkpoints" / "last.safetensors", self.key) or ({}, {})
+        same = facts.get("precision") == str(self.dtype)  # in another precision it would be another network
+        if same and self._load_milestones(facts["step"]):
             finished = facts["step"] == self.plan.steps
             checkpoints.restore(tensors, self.parts, {} if finished else self.optimizers)
             self.step, self.records = facts["step"], facts["records"]
         write_text(self.folder / "log.jsonl", "".join(json.dumps(record) + "\n" for record in self.records))
 
-    def _milestones_found(self, step: int) -> bool:
-        for place, at in self._milestone_steps().items():
-            if place <= step:
-                found = checkpoints.load(self._milestone_path(at), self.key)
-                if not found:
+    def _load_milestones(self, step: int) -> bool:
+        """Load the milestones up to ``step``; return whether all were there."""
+        for milestone, share in self._milestone_steps().items():
+            if milestone <= step:
+                tensors, _ = checkpoints.load(self._milestone_path(share), self.key) or ({}, {})
+                if not tensors:
                     return False
-                self.milestones[at] = {name.removeprefix("network/"): value for name, value in found[0].items()}
+                self.milestones[share] = {name.removeprefix("network/"): value for name, value in tensors.items()}
         return True

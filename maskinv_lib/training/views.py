@@ -1,4 +1,4 @@
-"""What a training step sees: which faces, flipped or not, masked or not, and what the teacher says of them."""
+"""The batch of a training step: which faces, flipped or not, masked or not, and the teacher's templates of them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from maskinv_lib.training.objectives import Batch
 from maskinv_lib.utils.randomness import key, permutation, uniform
 
 GROUP = 4
-"""Faces of one person in a group of the half-balanced sampler, as published for EKD (8 people of 4 faces in 64)."""
+"""Faces of one person in a group of the half-balanced sampler, as published for EKD (8 people in a batch of 64)."""
 
 
 @dataclass(kw_only=True)
@@ -22,8 +22,8 @@ class Views:
 
     faces: the training set. teacher: float32 [2, N, D], templates of the plain and of the mirrored faces, or None.
     live: the teacher itself, images [B, 3, 112, 112] -> unit templates [B, D], where it sees the student's mask; its
-    input is then random, so nothing can be computed before. One flip per sample is shared by all views, and unless
-    the plan says "separate" by the teacher too.
+    input is then random, so that its templates cannot be computed before. All views share one flip per sample, and so
+    does the teacher unless the plan says "separate".
     """
 
     faces: Faces
@@ -35,17 +35,17 @@ class Views:
 
     def __post_init__(self) -> None:
         batch = self.plan.schedule.batch
-        self.drawn = batch if self.plan.sampler == "shuffled" else batch // 2  # from the whole set, without groups
+        self.general = batch if self.plan.sampler == "shuffled" else batch // 2  # faces drawn without groups
         self.per_epoch = len(self.faces) // batch
         if self.per_epoch == 0:
             raise ValueError(f"batch {batch} is larger than the set of {len(self.faces)} faces.")
-        if self.drawn < batch and batch % (2 * GROUP):
+        if self.general < batch and batch % (2 * GROUP):
             raise ValueError(f"batch {batch} cannot be half of groups of {GROUP} faces: use a multiple of {2 * GROUP}.")
         self.images = self.faces.images.to(self.device)
         self.labels = self.faces.identity.to(self.device)
         self.teacher = self.teacher if self.teacher is None else self.teacher.to(self.device)
-        self.order = -1, torch.empty(0)  # the permutation of the epoch at hand
-        self.people = [] if self.drawn == batch else _by_person(self.faces.identity)
+        self.order = -1, torch.empty(0)  # the current epoch and its permutation
+        self.people = [] if self.general == batch else _by_person(self.faces.identity)
 
     @property
     def has_teacher(self) -> bool:
@@ -53,40 +53,40 @@ class Views:
         return self.teacher is not None or self.live is not None
 
     def indices(self, step: int) -> tuple[int, Tensor]:
-        """Return (epoch, int64 [B] face numbers) of a step; an epoch is a keyed permutation, its rest is dropped.
+        """Return (epoch, face numbers int64 [B]) of a step; an epoch is a keyed permutation without its remainder.
 
-        With the half-balanced sampler the second half of the batch are groups of ``GROUP`` faces of one person.
+        With the half-balanced sampler the second half of the batch is groups of ``GROUP`` faces of one person.
         """
-        epoch, place = divmod(step, len(self.faces) // self.drawn)
+        epoch, part = divmod(step, len(self.faces) // self.general)
         if epoch != self.order[0]:
             self.order = epoch, permutation(key(self.seed, "order", epoch), len(self.faces)).to(self.device)
-        index = self.order[1][place * self.drawn : (place + 1) * self.drawn]
+        index = self.order[1][part * self.general : (part + 1) * self.general]
         return epoch, torch.cat([index, self._groups(step).to(self.device)]) if self.people else index
 
     def _groups(self, step: int) -> Tensor:
         """Return int64 [B / 2]: faces of different people, ``GROUP`` of each.
 
-        A person with fewer has copies of them in the group, which make easy pairs: use sets with ``GROUP`` a person.
+        A person with fewer faces has copies of them in the group, which make easy pairs: use sets with ``GROUP`` faces
+        of each person.
         """
-        count = (self.plan.schedule.batch - self.drawn) // GROUP
-        chosen = permutation(key(self.seed, "people", step), len(self.people))[:count].tolist()
-        chosen = [chosen[place % len(chosen)] for place in range(count)]
-        found = []
-        for place, person in enumerate(chosen):
-            own = self.people[person]
-            order = permutation(key(self.seed, "group", step, place), len(own))
-            found.append(own[order[torch.arange(GROUP) % len(own)]])
-        return torch.cat(found)
+        count = (self.plan.schedule.batch - self.general) // GROUP
+        people = permutation(key(self.seed, "people", step), len(self.people))[:count].tolist()
+        groups = []
+        for group in range(count):
+            own = self.people[people[group % len(people)]]
+            order = permutation(key(self.seed, "group", step, group), len(own))
+            groups.append(own[order[torch.arange(GROUP) % len(own)]])
+        return torch.cat(groups)
 
     def batch(self, step: int, progress: float = 0.0) -> Batch:
-        """Return a step's batch: images of every view (uint8 [B, 3, 112, 112]; "clean" always), and the teacher's word.
+        """Return a step's batch: images of every view (uint8 [B, 3, 112, 112]; "clean" always), teacher's templates.
 
-        No embeddings yet: the loop adds what the student says.
+        It has no embeddings yet: the training loop adds them.
         """
         epoch, index = self.indices(step)
         keys = key(self.seed, "sample", epoch, index, device=self.device)
-        if self.drawn < len(index):  # a face may stand in both halves, and gets two masks
-            keys = torch.cat([keys[: self.drawn], key(keys[self.drawn :], "grouped", step, device=self.device)])
+        if self.people:  # a face may be in both halves, and gets two masks
+            keys = torch.cat([keys[: self.general], key(keys[self.general :], "grouped", step, device=self.device)])
         flip, draw = uniform(keys, 2).unbind(-1)
         flipped, masked = flip < 0.5, draw < self.plan.mask_probability
         clean = _mirrored(self.images[index], flipped)
@@ -101,9 +101,9 @@ class Views:
             keys=keys,
             progress=progress,
             embeddings={},
-            teacher=self._taught(index, flipped, keys, images),
+            teacher=self._teacher_templates(index, flipped, keys, images),
             coverage=coverage,
-            general=torch.arange(len(index), device=self.device) < self.drawn if self.people else None,
+            general=torch.arange(len(index), device=self.device) < self.general if self.people else None,
             images=images,
         )
 
@@ -113,21 +113,21 @@ class Views:
             return clean, coverage
         where = masked.nonzero().squeeze(-1)
         purpose = ("mask",) if view == "masked" else ("mask", view)
-        own = key(keys[where], *purpose, device=self.device)
-        varied = self.plan.mask_kinds == "recoloured"
-        drawn, covered = draw_masks(clean[where], own, "seen" if varied else self.plan.mask_kinds)
-        drawn = recolour(drawn, clean[where], own) if varied else drawn
+        mask_keys = key(keys[where], *purpose, device=self.device)
+        recoloured = self.plan.mask_kinds == "recoloured"
+        drawn, covered = draw_masks(clean[where], mask_keys, "seen" if recoloured else self.plan.mask_kinds)
+        drawn = recolour(drawn, clean[where], mask_keys) if recoloured else drawn
         return clean.index_copy(0, where, drawn), coverage.index_copy(0, where, covered)
 
-    def _taught(self, index: Tensor, flipped: Tensor, keys: Tensor, images: dict[str, Tensor]) -> Tensor | None:
+    def _teacher_templates(self, index: Tensor, flipped: Tensor, keys: Tensor, images: dict) -> Tensor | None:
         if not self.has_teacher:
             return None
-        wanted = flipped
+        teacher_flipped = flipped
         if self.plan.flips == "separate":
-            wanted = uniform(key(keys, "teacher's flip", device=self.device), 1)[:, 0] < 0.5
+            teacher_flipped = uniform(key(keys, "teacher's flip", device=self.device), 1)[:, 0] < 0.5
         if self.live is None:
-            return self.teacher[wanted.long(), index]
-        return self.live(_mirrored(images["masked"], wanted != flipped))
+            return self.teacher[teacher_flipped.long(), index]
+        return self.live(_mirrored(images["masked"], teacher_flipped != flipped))
 
 
 def _mirrored(images: Tensor, where: Tensor) -> Tensor:

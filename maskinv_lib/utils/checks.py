@@ -1,4 +1,4 @@
-"""Checks on what people type: one clear error that names the thing, its value and what is allowed."""
+"""Checks of values that a user gives: an error names the setting, its value and the allowed values."""
 
 import difflib
 import math
@@ -7,13 +7,20 @@ from numbers import Integral, Real
 
 
 def choose(what: str, value: object, known: Iterable[str]) -> str:
-    """Return ``value`` if it is one of ``known``; otherwise raise ValueError naming the nearest known one."""
+    """Return ``value`` if it is one of ``known``; otherwise raise ValueError naming the most similar known name."""
     names = list(known)
     if isinstance(value, str) and value in names:
         return value
     near = difflib.get_close_matches(str(value).lower(), [name.lower() for name in names], n=1, cutoff=0.5)
     hint = next((f" Did you mean {name!r}?" for name in names if near and name.lower() == near[0]), "")
     raise ValueError(f"Unknown {what} {value!r} ({type(value).__name__}).{hint} Known: {', '.join(names)}.")
+
+
+def only_known(what: str, names: Iterable[str], known: Iterable[str]) -> None:
+    """Raise the error of ``choose`` for the first of ``names`` that is not in ``known``."""
+    known = list(known)
+    for name in names:
+        choose(what, name, known)
 
 
 def whole_number(what: str, value: object, minimum: int = 0) -> int:
@@ -24,24 +31,20 @@ def whole_number(what: str, value: object, minimum: int = 0) -> int:
     return int(value)
 
 
-def fraction(what: str, value: object) -> float:
-    """Return ``value`` as a float in [0, 1]; anything else raises ValueError."""
-    if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value <= 1:
-        raise ValueError(f"{what} must be a number from 0 to 1, not {value!r} ({type(value).__name__}).")
-    return float(value)
-
-
-def only_known(what: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """Raise ValueError for the first name in ``given`` that ``known`` lacks, naming the nearest one."""
-    names = list(known)
-    for name in given:
-        choose(what, name, names)
-
-
 def number(what: str, value: object, minimum: float = 0.0, maximum: float = math.inf) -> float:
     """Return ``value`` as a float if it is a finite number from ``minimum`` to ``maximum``; else raise ValueError."""
-    ok = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-    if not ok or not minimum <= value <= maximum:
+    finite = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    if not finite or not minimum <= value <= maximum:
         upper = f"to {maximum:.6g}" if math.isfinite(maximum) else "up"
         raise ValueError(f"{what} must be a number from {minimum:.6g} {upper}, not {value!r} ({type(value).__name__}).")
     return float(value)
+
+
+def fraction(what: str, value: object) -> float:
+    """Return ``value`` as a float in [0, 1]; anything else raises ValueError."""
+    return number(what, value, maximum=1.0)
+
+
+def dtype_and_shape(value: object) -> str:
+    """Describe an array or tensor for an error, such as "uint8 [112, 112, 3]"; another value by its type's name."""
+    return f"{value.dtype} {list(value.shape)}" if hasattr(value, "shape") else type(value).__name__

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and locks that die with the process that holds them."""
+"""Atomic file writes, JSON and hashes of content, and locks that end with the process that holds them."""
 
 import contextlib
 import fcntl
@@ -12,9 +12,9 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success sync it, rename it to ``path`` and sync the folder.
+    """Yield a temporary path in the folder of ``path``; on success sync it, rename it to ``path``, sync the folder.
 
-    If the block raises, nothing appears at ``path`` and what stood there before stays.
+    If the block raises, ``path`` is unchanged: an old file stays, and no new one appears.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,18 +37,18 @@ def _sync(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` (UTF-8) to ``path``, whole or not at all."""
+    """Write ``text`` (UTF-8) to ``path`` atomically."""
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write ``value`` as indented JSON with sorted keys, whole or not at all; NaN and infinity raise ValueError."""
+    """Write ``value`` atomically as indented JSON with sorted keys; NaN and infinity raise ValueError."""
     write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> dict:
-    """Read a JSON file; one that is missing or damaged raises an error that names it."""
+    """Read a JSON file; the error for a missing or damaged file names it."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
@@ -56,22 +56,23 @@ def read_json(path: Path) -> dict:
 
 
 def content_hash(value: object) -> str:
-    """Return 16 hexadecimal digits that stand for a JSON-serialisable value (keys in any order)."""
+    """Return 16 hexadecimal digits of the SHA-256 of a JSON-serialisable value (the order of keys does not matter)."""
     text = json.dumps(value, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def file_hash(path: Path) -> str:
-    """Return 16 hexadecimal digits that stand for a file's bytes."""
+    """Return 16 hexadecimal digits of the SHA-256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 @contextlib.contextmanager
 def only_process(path: Path, what: str, wait: bool = False) -> Iterator[None]:
-    """Hold the lock file ``path`` while the block runs; it is freed when the process dies, however it dies.
+    """Hold the lock file ``path`` while the block runs; the system frees it when the process ends, even by a crash.
 
-    Raises RuntimeError naming the process that holds it, unless ``wait`` says to wait for it instead.
+    ``what`` names the locked thing in the error. Where another process holds the lock: with ``wait``, wait for it;
+    otherwise raise RuntimeError naming that process.
     """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+") as file:
@@ -80,10 +81,8 @@ def only_process(path: Path, what: str, wait: bool = False) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             holder = file.read().strip() or "unknown"
-            message = (
-                f"{what} is in use by process {holder} (lock {path}). Wait for it to end, or stop it: kill {holder}"
-            )
-            raise RuntimeError(message) from None
+            remedy = f"Wait for it to end, or stop it: kill {holder}"
+            raise RuntimeError(f"{what} is in use by process {holder} (lock {path}). {remedy}") from None
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()

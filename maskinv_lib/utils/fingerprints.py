@@ -1,59 +1,32 @@
 """Hashes of the library's own code, so that a finished run knows whether it is still what the code would make.
 
-The hash is taken from the syntax tree without docstrings: a comment, a docstring or another layout changes nothing.
+Hashes are taken from the syntax tree without docstrings: a comment, a docstring or another layout changes nothing.
 """
 
 import ast
 import hashlib
 import json
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
-PLUMBING = frozenset({"", "utils.checks", "utils.files", "utils.fingerprints", "study.data", "study.recipes"})
-"""Modules that move values and files but decide no result; what they decide is part of a run's configuration."""
+
+PLUMBING = ("study", "utils.checks", "utils.files", "utils.fingerprints", "utils.paths")
+"""Packages and modules that move values and files; what they decide is part of a run's configuration."""
+
+Place = tuple[str, str]
+"""(module, name): a function, class or constant of the library."""
 
 
 @lru_cache
-def _tree(module: str) -> tuple[Path, ast.Module]:
+def _tree(module: str) -> ast.Module:
+    """Return the syntax tree of a module without its docstrings."""
     path = PACKAGE.joinpath(*module.split("."))
     path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     if not path.exists():
         raise ValueError(f"maskinv_lib has no module {module!r}.")
-    return path, ast.parse(path.read_text(encoding="utf-8"))
-
-
-def _is_module(name: str) -> bool:
-    path = PACKAGE.joinpath(*name.split("."))
-    return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
-
-
-def imports(module: str) -> set[str]:
-    """Return the modules of this package that ``module`` (dotted, without the package's name) imports by name."""
-    found = set()
-    for node in ast.walk(_tree(module)[1]):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "maskinv_lib":
-            base = node.module.partition(".")[2]
-            names = [f"{base}.{alias.name}".strip(".") for alias in node.names]
-            found |= {name for name in names if _is_module(name)} | {base}
-        elif isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[2] for alias in node.names if alias.name.startswith("maskinv_lib")}
-    return found
-
-
-def closure(modules: tuple[str, ...]) -> list[str]:
-    """Return ``modules`` and all that they import from this package, directly or not, without the plumbing."""
-    seen: set[str] = set()
-    todo = list(modules)
-    while todo:
-        module = todo.pop()
-        if module not in seen:
-            seen.add(module)
-            todo += imports(module) | ({module.rpartition(".")[0]} if "." in module else set())
-    return sorted(seen - PLUMBING)
-
-
-def _without_docstrings(tree: ast.Module) -> ast.Module:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
@@ -65,56 +38,121 @@ def _is_bare_text(node: ast.AST) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
+def _is_module(name: str) -> bool:
+    path = PACKAGE.joinpath(*name.split("."))
+    return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
+
+
+def _imported(tree: ast.AST) -> dict[str, Place]:
+    """Return local name -> (module, name) of what a tree imports from the library; name "" is the module itself."""
+    places = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "maskinv_lib":
+            base = node.module.partition(".")[2]
+            for alias in node.names:
+                module = f"{base}.{alias.name}".strip(".")
+                places[alias.asname or alias.name] = (module, "") if _is_module(module) else (base, alias.name)
+    return places
+
+
+def closure(modules: Iterable[str]) -> list[str]:
+    """Return ``modules`` and all that they import from this package, directly or not, without the plumbing."""
+    seen: set[str] = set()
+    waiting = list(modules)
+    while waiting:
+        module = waiting.pop()
+        if module not in seen:
+            seen.add(module)
+            waiting += [imported for imported, _ in _imported(_tree(module)).values()]
+            waiting += [module.rpartition(".")[0]] if "." in module else []
+    return sorted(module for module in seen if module and not _below(module, PLUMBING))
+
+
+def _below(module: str, packages: Iterable[str]) -> bool:
+    return any(f"{module}.".startswith(f"{package}.") for package in packages)
+
+
 @lru_cache
 def code_hash(*modules: str) -> str:
     """Return 16 hexadecimal digits that stand for the code of ``modules`` and all that they import."""
     digest = hashlib.sha256()
     for module in closure(modules):
-        text = ast.dump(_without_docstrings(ast.parse(_tree(module)[0].read_text(encoding="utf-8"))))
-        digest.update(f"{module}\n{text}\n".encode())
+        digest.update(f"{module}\n{ast.dump(_tree(module))}\n".encode())
     return digest.hexdigest()[:16]
 
 
 @lru_cache
-def functions_hash(module: str, names: tuple[str, ...]) -> str:
-    """Return 16 hexadecimal digits that stand for some functions of ``module`` and all that they use of it.
-
-    Other top-level names of the module that they mention count, directly or not; the rest of the module does not.
-    """
-    tree = _without_docstrings(ast.parse(_tree(module)[0].read_text(encoding="utf-8")))
-    defined = {name: node for node in tree.body for name in _defined(node)}
-    used, todo = set(), [name for name in names if name in defined]
-    while todo:
-        name = todo.pop()
-        if name not in used:
-            used.add(name)
-            todo += [node.id for node in ast.walk(defined[name]) if isinstance(node, ast.Name) and node.id in defined]
-    text = "\n".join(ast.dump(defined[name]) for name in sorted(used))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def constant(module: str, name: str) -> object:
+    """Return the value of a constant that a module writes down as a literal, without importing it."""
+    return ast.literal_eval(_defined(module)[name].value)
 
 
-def _defined(node: ast.stmt) -> list[str]:
-    if isinstance(node, ast.FunctionDef | ast.ClassDef):
-        return [node.name]
-    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-    return [target.id for target in targets if isinstance(target, ast.Name)]
+@lru_cache
+def _defined(module: str) -> dict[str, ast.stmt]:
+    """Return the functions, classes and constants of a module by name."""
+    nodes = {}
+    for node in _tree(module).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            nodes[node.name] = node
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        nodes |= {target.id: node for target in targets if isinstance(target, ast.Name)}
+    return nodes
 
 
-SHOWN = ("figures", "tables", "comparison", "explain")
-"""Modules of which a notebook depends only on the functions that it calls."""
+def _mentioned(tree: ast.AST, module: str = "") -> set[Place]:
+    """Return what a tree, of a module or by itself, mentions of the library; annotations compute nothing."""
+    imported, defined = _imported(_tree(module)) | _imported(tree), _defined(module)
+    places: set[Place] = set()
+    for node in _computing(tree):
+        if isinstance(node, ast.Name):
+            places.add((module, node.id) if node.id in defined else imported.get(node.id, ("", "")))
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            alias, name = imported.get(node.value.id, ("", "no module"))
+            places |= set() if name else {(alias, node.attr)}
+    return {(place, name) for place, name in places if name and name in _defined(place)}
+
+
+def _computing(tree: ast.AST) -> Iterable[ast.AST]:
+    """Yield every node of a tree but those of annotations."""
+    yield tree
+    for field, value in ast.iter_fields(tree):
+        if field not in ("annotation", "returns"):
+            for node in value if isinstance(value, list) else [value]:
+                if isinstance(node, ast.AST):
+                    yield from _computing(node)
+
+
+FOLLOWED = ("reports", "evaluation")
+"""Packages whose functions decide what a notebook shows; of the others only the functions it calls itself count."""
+
+
+def used_by(places: Iterable[Place]) -> set[Place]:
+    """Return ``places`` and all that they use: of their own modules, and of the packages ``FOLLOWED``."""
+    seen: set[Place] = set()
+    waiting = list(places)
+    while waiting:
+        module, name = waiting.pop()
+        if (module, name) not in seen:
+            seen.add((module, name))
+            mentioned = _mentioned(_defined(module)[name], module)
+            waiting += [place for place in mentioned if place[0] == module or _below(place[0], FOLLOWED)]
+    return seen
+
+
+@lru_cache
+def functions_hash(places: frozenset[Place]) -> str:
+    """Return 16 hexadecimal digits that stand for some functions, classes and constants and all that they use."""
+    texts = [f"{module}.{name}\n{ast.dump(_defined(module)[name])}" for module, name in sorted(used_by(places))]
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
+
+
+def called_by(notebook: Path) -> set[Place]:
+    """Return the functions, classes and constants of the library that a notebook's code mentions."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return _mentioned(ast.parse("\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")))
 
 
 def notebook_hash(notebook: Path) -> str:
-    """Return 16 hexadecimal digits that stand for the functions of the modules ``SHOWN`` that a notebook calls.
-
-    Where it calls ``sections``, which draw and list by themselves, all their code counts.
-    """
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-    calls: dict[str, set[str]] = {module: set() for module in (*SHOWN, "sections")}
-    for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in calls:
-            calls[node.value.id].add(node.attr)
-    whole = [code_hash("reports.sections")] if calls.pop("sections") else []
-    parts = [functions_hash(f"reports.{module}", tuple(sorted(names))) for module, names in calls.items()] + whole
-    return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
+    """Return 16 hexadecimal digits that stand for the code behind what a notebook shows, without the plumbing."""
+    places = {place for place in called_by(notebook) if not _below(place[0], PLUMBING)}
+    return functions_hash(frozenset(places))

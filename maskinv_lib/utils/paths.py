@@ -1,11 +1,14 @@
-"""Folders that the study reads and writes, each found by a setting of its own or beside this library."""
+"""Folders that the study reads and writes: each is set by an environment variable or lies in the project's folder."""
 
 import os
 from pathlib import Path
 
+SETTINGS = ("MASKINV_ROOT", "MASKINV_RUNS", "MASKINV_RESULTS", "MASKINV_DATA")
+"""The environment variables."""
+
 
 def root() -> Path:
-    """Return the project's folder: the setting MASKINV_ROOT, else the checkout that holds this library.
+    """Return the project's folder: MASKINV_ROOT, else the checkout that holds this library.
 
     A library installed elsewhere takes the nearest folder with a pyproject.toml at or above the working directory.
     """
@@ -19,29 +22,26 @@ def root() -> Path:
 
 
 def runs() -> Path:
-    """Return the folder for everything that runs write: the setting MASKINV_RUNS, else ``runs`` in the project."""
+    """Return the folder for everything that runs write: MASKINV_RUNS, else ``runs`` in the project."""
     return Path(os.environ.get("MASKINV_RUNS") or root() / "runs").resolve()
 
 
 def results() -> Path:
-    """Return the folder of published results: the setting MASKINV_RESULTS, else ``results`` in the project."""
+    """Return the folder of published results: MASKINV_RESULTS, else ``results`` in the project."""
     return Path(os.environ.get("MASKINV_RESULTS") or root() / "results").resolve()
 
 
-SETTINGS = ("MASKINV_ROOT", "MASKINV_RUNS", "MASKINV_RESULTS", "MASKINV_DATA")
-
-
 def settle() -> None:
-    """Make the settings absolute, so that notebooks and jobs, which run in other folders, find the same places."""
+    """Make the paths in the environment absolute: notebooks and jobs run in other folders."""
     for name in SETTINGS:
         if os.environ.get(name):
             os.environ[name] = str(Path(os.environ[name]).resolve())
 
 
 def data() -> Path | None:
-    """Return the folder of real data, from the setting MASKINV_DATA; None where it is not set.
+    """Return the folder of real data, MASKINV_DATA; None where it is not set.
 
-    A setting that names no folder raises FileNotFoundError.
+    Raises FileNotFoundError if it names no folder.
     """
     setting = os.environ.get("MASKINV_DATA")
     if not setting:

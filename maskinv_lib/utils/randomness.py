@@ -1,7 +1,7 @@
 """Random numbers that are a pure function of their keys: no state, so order, batch, workers and resume do not matter.
 
-A key is an int64 tensor element made from whole numbers such as (seed, epoch, index) by a counter hash, the
-finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014). A key yields as many independent numbers as asked for.
+A key is one int64 number of a tensor, made from whole numbers such as (seed, epoch, index) by a counter-based hash: the
+finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014). A key yields any number of independent random numbers.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ _MIX = (-0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15)  # 0xBF58476D1CE4E5B9, 0x94D04
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:
-    return (x >> bits) & ((1 << (64 - bits)) - 1)  # torch shifts int64 with its sign; the hash wants zeros
+    return (x >> bits) & ((1 << (64 - bits)) - 1)  # torch copies the sign bit; the hash needs zeros
 
 
 def _mix(x: Tensor) -> Tensor:
@@ -25,9 +25,9 @@ def _mix(x: Tensor) -> Tensor:
 
 
 def key(*parts: int | str | Tensor, device: torch.device | str = "cpu") -> Tensor:
-    """Hash whole numbers, texts and int64 tensors (broadcast against one another) into an int64 tensor of keys.
+    """Hash whole numbers, strings and int64 tensors (broadcast together) into an int64 tensor of keys.
 
-    Different parts, or the same parts in another order, give unrelated keys; a text names the purpose of a draw.
+    Different parts, or the same parts in another order, give unrelated keys; a string names the purpose of a draw.
     """
     state = torch.zeros((), dtype=torch.int64, device=device)
     for part in parts:
@@ -55,5 +55,5 @@ def normal(keys: Tensor, count: int) -> Tensor:
 
 
 def permutation(keys: Tensor, count: int) -> Tensor:
-    """Return an int64 permutation of 0..count-1, [count], decided by one scalar key."""
+    """Return a permutation of 0..count-1, int64 [count], decided by one scalar key."""
     return torch.argsort(key(keys, torch.arange(count, device=keys.device), device=keys.device), stable=True)

@@ -28,7 +28,7 @@ def evaluations(conditions, weights):
     return {CLEAN: clean, MASKED: evaluate(conditions[MASKED], weights, unmasked=clean)}
 
 
-def test_values_are_those_of_the_metrics_room(conditions, evaluations):
+def test_values_are_those_of_the_metrics_module(conditions, evaluations):
     threshold = metrics.fnmr_at_fmr(metrics.error_curve(conditions[CLEAN]), 0.05)[1]
     assert evaluations[CLEAN].metrics == metrics.measure(conditions[CLEAN])
     assert evaluations[MASKED].metrics == metrics.measure(conditions[MASKED], threshold)
@@ -43,7 +43,7 @@ def test_resamples_scatter_around_the_value(evaluations):
             assert abs(values.mean() - evaluation.metrics[name].value) < values.std()
 
 
-def test_the_unmasked_threshold_is_chosen_anew_in_each_resample(conditions, weights, evaluations):
+def test_the_unmasked_threshold_is_chosen_again_in_each_resample(conditions, weights, evaluations):
     chosen = evaluations[CLEAN].thresholds
     assert chosen.std() > 0
     masked = conditions[MASKED]
@@ -51,24 +51,23 @@ def test_the_unmasked_threshold_is_chosen_anew_in_each_resample(conditions, weig
         weight = weights[index][masked.first]
         rejected = masked.scores[masked.genuine] < chosen[index]
         expected = np.average(rejected, weights=weight[masked.genuine])
-        found = evaluations[MASKED].resamples["fnmr_at_unmasked_threshold"][index]
-        assert found == pytest.approx(expected, abs=0.01)
+        assert evaluations[MASKED].resamples["fnmr_at_unmasked_threshold"][index] == pytest.approx(expected, abs=0.01)
 
 
-def test_a_curve_at_hand_changes_nothing(conditions, weights, evaluations):
+def test_a_curve_computed_before_changes_nothing(conditions, weights, evaluations):
     curve = metrics.error_curve(conditions[CLEAN])
-    found = evaluate(conditions[CLEAN], weights, threshold_fmr=0.05, curve=curve)
-    assert found.metrics == evaluations[CLEAN].metrics
-    np.testing.assert_array_equal(found.resamples["eer"], evaluations[CLEAN].resamples["eer"])
+    evaluation = evaluate(conditions[CLEAN], weights, threshold_fmr=0.05, curve=curve)
+    assert evaluation.metrics == evaluations[CLEAN].metrics
+    np.testing.assert_array_equal(evaluation.resamples["eer"], evaluations[CLEAN].resamples["eer"])
 
 
 def test_a_threshold_that_cannot_be_fixed_leaves_its_metrics_unmeasurable(conditions, weights):
     clean = evaluate(conditions[CLEAN], weights, threshold_fmr=1e-6)
-    found = evaluate(conditions[MASKED], weights, unmasked=clean)
+    evaluation = evaluate(conditions[MASKED], weights, unmasked=clean)
     assert clean.threshold is None
     for name in ("fnmr_at_unmasked_threshold", "fmr_at_unmasked_threshold"):
-        assert found.metrics[name].value is None
-        assert found.metrics[name].note == "not measurable"
+        assert evaluation.metrics[name].value is None
+        assert evaluation.metrics[name].note == "not measurable"
 
 
 def test_effective_sizes_lie_between_people_and_comparisons(conditions, evaluations):

@@ -1,4 +1,4 @@
-"""Verification metrics: hand cases with ties and extremes, and scikit-learn's curves as a second opinion."""
+"""Verification metrics: hand cases with ties and extremes, and comparison with scikit-learn's curves."""
 
 import numpy as np
 import pytest
@@ -57,12 +57,12 @@ def test_fmr100_allows_four_false_matches_of_424_and_fmr1000_is_not_measurable()
 
 
 def test_unmeasurable_metrics_say_so_in_the_table():
-    found = metrics.measure(comparisons([0.4195] * 10 + [1.0] * 414, np.arange(424) / 1000))
-    assert found["fmr100"].value == 0
-    assert found["fmr100"].note == ""
-    assert found["fmr1000"].value is None
-    assert found["fmr1000"].note == "not measurable"
-    assert (found["fmr1000"].genuine, found["fmr1000"].impostor) == (424, 424)
+    results = metrics.measure(comparisons([0.4195] * 10 + [1.0] * 414, np.arange(424) / 1000))
+    assert results["fmr100"].value == 0
+    assert results["fmr100"].note == ""
+    assert results["fmr1000"].value is None
+    assert results["fmr1000"].note == "not measurable"
+    assert (results["fmr1000"].genuine, results["fmr1000"].impostor) == (424, 424)
 
 
 def test_exactly_one_false_match_is_measurable_although_a_tenth_is_no_binary_number():
@@ -127,7 +127,7 @@ def test_fnmr_at_fmr_is_the_best_of_all_thresholds(fmr, ties):
     assert (genuine < threshold).mean() == pytest.approx(value)
 
 
-def test_rates_at_a_threshold_fixed_elsewhere():
+def test_rates_at_any_threshold():
     curve = metrics.curve_of_scores([0.9, 0.5, 0.2], [0.5, 0.4, 0.0, -0.3])
     assert metrics.rates_at(curve, 0.5) == (0.25, pytest.approx(1 / 3))  # a score equal to the threshold is accepted
     assert metrics.rates_at(curve, 0.45) == (0.25, pytest.approx(1 / 3))
@@ -138,20 +138,20 @@ def test_rates_at_a_threshold_fixed_elsewhere():
 def test_the_float32_threshold_of_one_condition_accepts_its_own_score_in_another():
     scores = comparisons([0.1, 0.7], [0.7, 0.3])
     threshold = metrics.fnmr_at_fmr(metrics.error_curve(scores), 0.5)[1]
-    found = metrics.measure(scores, unmasked_threshold=threshold)
-    assert found["fnmr_at_unmasked_threshold"].value == 0.5
-    assert found["fmr_at_unmasked_threshold"].value == 0.5
-    assert found["fmr_at_unmasked_threshold"].threshold == threshold
+    results = metrics.measure(scores, unmasked_threshold=threshold)
+    assert results["fnmr_at_unmasked_threshold"].value == 0.5
+    assert results["fmr_at_unmasked_threshold"].value == 0.5
+    assert results["fmr_at_unmasked_threshold"].threshold == threshold
 
 
 def test_means_and_fisher_ratio_by_hand():
-    found = metrics.measure(comparisons([1.0, 0.5], [0.25, -0.25]))
-    assert found["gmean"].value == 0.75
-    assert found["imean"].value == 0
-    assert found["fdr"].value == pytest.approx(0.75**2 / (0.25**2 + 0.25**2))
+    results = metrics.measure(comparisons([1.0, 0.5], [0.25, -0.25]))
+    assert results["gmean"].value == 0.75
+    assert results["imean"].value == 0
+    assert results["fdr"].value == pytest.approx(0.75**2 / (0.25**2 + 0.25**2))
     assert metrics.fisher_ratio(np.ones(2), np.zeros(2)) == float("inf")
-    assert "accuracy" not in found
-    assert "fnmr_at_unmasked_threshold" not in found
+    assert "accuracy" not in results
+    assert "fnmr_at_unmasked_threshold" not in results
 
 
 def test_ten_fold_accuracy_takes_each_threshold_from_the_other_folds():
@@ -166,8 +166,8 @@ def test_ten_fold_accuracy_takes_each_threshold_from_the_other_folds():
 
 def test_accuracy_ignores_comparisons_outside_the_folds_and_needs_two_folds():
     fold = np.array([0, 1, -1, 0, 1, -1], np.int8)
-    found = metrics.measure(comparisons([0.9, 0.8, -1.0], [0.1, 0.2, 1.0], fold))
-    assert found["accuracy"].value == 1
+    results = metrics.measure(comparisons([0.9, 0.8, -1.0], [0.1, 0.2, 1.0], fold))
+    assert results["accuracy"].value == 1
     with pytest.raises(ValueError, match="at least two folds"):
         metrics.ten_fold_accuracy(comparisons([0.9], [0.1], np.array([0, 0], np.int8)))
 
@@ -196,7 +196,7 @@ def test_the_best_threshold_is_the_best_of_all_and_never_splits_ties():
         ({"fold": np.array([0, 10], np.int8)}, "Folds must be"),
     ],
 )
-def test_comparisons_refuse_what_no_metric_can_use(change, message):
+def test_invalid_comparisons_are_refused(change, message):
     good = {
         "scores": np.array([0.9, 0.1], np.float32),
         "genuine": np.array([True, False]),

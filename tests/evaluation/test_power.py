@@ -1,4 +1,4 @@
-"""Plans hold in simulated studies: a difference of the planned size is shown as often as promised."""
+"""Plans are checked in simulated studies: a difference of the planned size is shown as often as planned."""
 
 import math
 
@@ -12,7 +12,7 @@ from maskinv_lib.evaluation.power import chance, people_needed, prospects, seeds
 from maskinv_lib.evaluation.resampling import identity_weights
 from maskinv_lib.evaluation.uncertainty import paired_difference, seed_and_identity_interval, two_variances
 from maskinv_lib.evaluation.verdicts import CLEAN, MASKED
-from tests.evaluation.test_verdicts import evaluation
+from tests.evaluation.simulated import evaluation
 
 DESIGNS = ((0.003, 0.004, 200), (0.001, 0.01, 53), (0.01, 0.002, 53), (0.002, 0.006, 120))
 
@@ -46,8 +46,8 @@ def test_the_planned_number_of_seeds_is_enough_and_no_more_than_that():
     assert shown(people_sd, seed_sd, 60, seeds - 2, size) < 0.78
 
 
-def test_the_interaction_makes_a_plan_ask_for_too_many_seeds_rather_than_too_few():
-    """Both variances hold the interaction: sd over seeds grows by it, and so does the variance over identities."""
+def test_the_interaction_makes_a_plan_give_too_many_seeds_rather_than_too_few():
+    """Both variances contain the interaction: sd over seeds grows by it, and so does the variance over identities."""
     people_sd, seed_sd, mixed, seeds = 0.002, 0.004, 0.004, 4
     over_identities, over_seeds = people_sd**2 + mixed**2 / seeds, math.hypot(seed_sd, mixed)
     size = smallest_difference(seeds, over_identities, over_seeds, 60)
@@ -79,22 +79,22 @@ def test_the_errors_are_those_of_the_interval():
     people, seed = 0.004**2, np.var(estimates, ddof=1) / 4
     assert total == pytest.approx(people + seed)
     assert freedom == pytest.approx((people + seed) ** 2 / (people**2 / 999 + seed**2 / 3))
-    reaches = power._reaches(4, people, float(np.std(estimates, ddof=1)), 1000, 0.95)
-    assert reaches.shape == (64, 9)
-    assert reaches.min() < stats.t.ppf(0.975, freedom) * math.sqrt(total) < reaches.max()
+    half_widths = power._half_widths(4, people, float(np.std(estimates, ddof=1)), 1000, 0.95)
+    assert half_widths.shape == (64, 9)
+    assert half_widths.min() < stats.t.ppf(0.975, freedom) * math.sqrt(total) < half_widths.max()
 
 
 @pytest.mark.parametrize(("people_sd", "seed_sd", "identities"), DESIGNS)
-def test_the_search_finds_what_trying_every_number_finds(people_sd, seed_sd, identities):
+def test_the_search_agrees_with_trying_every_number(people_sd, seed_sd, identities):
     for size in (0.0005, 0.005, 0.01, 0.02):
         tried = [n for n in range(2, 61) if chance(size, n, people_sd**2, seed_sd, identities) >= 0.8]
         assert seeds_needed(people_sd**2, seed_sd, size, identities, most=60) == (tried[0] if tried else None)
 
 
-def test_more_seeds_a_larger_size_or_a_lower_power_ask_for_less():
-    found = [smallest_difference(seeds, 0.003**2, 0.004, 100) for seeds in (2, 3, 5, 10, 100)]
-    assert found == sorted(found, reverse=True)
-    assert found[-1] > 2.8 * 0.003  # no seed lowers the people's share: 1.96 + 0.84 standard errors
+def test_more_seeds_a_larger_size_or_a_lower_power_need_less():
+    sizes = [smallest_difference(seeds, 0.003**2, 0.004, 100) for seeds in (2, 3, 5, 10, 100)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] > 2.8 * 0.003  # seeds do not lower the variance over people: 1.96 + 0.84 standard errors
     assert seeds_needed(0.002**2, 0.01, 0.01, 100) > seeds_needed(0.002**2, 0.01, 0.02, 100)
     assert seeds_needed(0.002**2, 0.01, 0.01, 100) > seeds_needed(0.002**2, 0.01, 0.01, 100, power=0.5)
     assert seeds_needed(0.002**2, 0.01, 0.01, 100, level=0.99) > seeds_needed(0.002**2, 0.01, 0.01, 100)
@@ -118,7 +118,7 @@ def test_where_the_seeds_alone_hide_it_no_number_of_people_helps():
     assert (seeds_needed(0.001**2, 0.01, 0.0, 53), people_needed(0.001**2, 0.01, 0.0, 53)) == (None, math.inf)
 
 
-def test_no_variance_at_all_shows_anything_but_nothing():
+def test_without_any_variance_every_difference_but_zero_is_shown():
     assert smallest_difference(2, 0.0, 0.0, 10) == 0
     assert seeds_needed(0.0, 0.0, 1e-9, 10) == 2
     assert seeds_needed(0.0, 0.0, 0.0, 10) is None
@@ -129,8 +129,8 @@ def test_no_variance_at_all_shows_anything_but_nothing():
     [
         ({"seeds": 1}, "number of seeds must be a whole number from 2 up"),
         ({"identities": 1}, "number of identities must be a whole number from 2 up"),
-        ({"over_identities": -1e-9}, "variance over identities must be a finite number from 0 up"),
-        ({"over_seeds_sd": float("nan")}, "deviation over seeds must be a finite number from 0 up"),
+        ({"over_identities": -1e-9}, "variance over identities must be a number from 0 up"),
+        ({"over_seeds_sd": float("nan")}, "deviation over seeds must be a number from 0 up"),
         ({"power": 1.0}, "power must lie between 0 and 1"),
         ({"level": 95}, "level must be a number from 0 to 1"),
     ],
@@ -149,10 +149,9 @@ def pair(seeds=4, gap=0.02, spread=0.004):
 
 def test_variances_are_those_of_the_paired_difference():
     ours, theirs = pair()
-    differences = [a.metrics["eer"].value - b.metrics["eer"].value for a, b in zip(ours, theirs, strict=True)]
-    draws = np.mean(
-        [a.resamples["eer"].astype(float) - b.resamples["eer"] for a, b in zip(ours, theirs, strict=True)], 0
-    )
+    both = list(zip(ours, theirs, strict=True))
+    differences = [a.metrics["eer"].value - b.metrics["eer"].value for a, b in both]
+    draws = np.mean([a.resamples["eer"].astype(float) - b.resamples["eer"] for a, b in both], 0)
     people, seed_sd, identities = variances(ours, theirs, "eer")
     assert people == pytest.approx(np.var(draws, ddof=1))
     assert seed_sd == pytest.approx(np.std(differences, ddof=1))
@@ -178,21 +177,21 @@ def test_variances_need_two_seeds_and_something_measured():
         variances(ours, theirs, "eer")
 
 
-def test_prospects_say_what_was_seen_and_what_would_be_needed():
+def test_prospects_give_the_observed_difference_and_what_is_needed():
     ours, theirs = pair()
-    evaluations = {("one", s): {MASKED: ours[s]} for s in range(4)} | {
-        ("two", s): {MASKED: theirs[s]} for s in range(4)
-    }
-    (found,) = prospects(evaluations, [("one", "two"), ("one", "missing")], [MASKED, CLEAN], sizes=(0.01, 0.02))
-    assert (found.stage, found.against, found.case, found.metric, found.seeds) == ("one", "two", MASKED, "eer", 4)
-    assert found.difference == paired_difference(ours, theirs, "eer").value
-    spread = {"over_identities": found.over_identities, "over_seeds_sd": found.over_seeds_sd, "identities": 200}
-    assert (found.over_identities, found.over_seeds_sd, found.identities) == variances(ours, theirs, "eer")
-    assert found.smallest == smallest_difference(4, **spread)
-    assert [need.size for need in found.needs] == [0.01, 0.02]
-    assert [need.seeds for need in found.needs] == [seeds_needed(size=size, **spread) for size in (0.01, 0.02)]
-    assert found.observed.size == abs(found.difference)
-    assert found.observed.seeds == seeds_needed(size=found.difference, **spread)
+    evaluations = {(name, s): {MASKED: side[s]} for name, side in (("one", ours), ("two", theirs)) for s in range(4)}
+    (prospect,) = prospects(evaluations, [("one", "two"), ("one", "missing")], [MASKED, CLEAN], sizes=(0.01, 0.02))
+    names = (prospect.stage, prospect.against, prospect.case, prospect.metric, prospect.seeds)
+    assert names == ("one", "two", MASKED, "eer", 4)
+    assert prospect.difference == paired_difference(ours, theirs, "eer").value
+    spread = {name: getattr(prospect, name) for name in ("over_identities", "over_seeds_sd", "identities")}
+    assert tuple(spread.values()) == variances(ours, theirs, "eer")
+    assert prospect.identities == 200
+    assert prospect.smallest == smallest_difference(4, **spread)
+    assert [need.size for need in prospect.needs] == [0.01, 0.02]
+    assert [need.seeds for need in prospect.needs] == [seeds_needed(size=size, **spread) for size in (0.01, 0.02)]
+    assert prospect.observed.size == abs(prospect.difference)
+    assert prospect.observed.seeds == seeds_needed(size=prospect.difference, **spread)
 
 
 def test_a_contrast_with_one_seed_has_no_prospect():

@@ -1,4 +1,4 @@
-"""Resampled metrics against a slow computation that weighs every single comparison, and against scikit-learn."""
+"""Resampled metrics compared with a slow computation that weights every comparison, and with scikit-learn."""
 
 import numpy as np
 import pytest
@@ -76,7 +76,7 @@ def test_weights_are_draws_with_replacement_and_repeat():
         resampling.identity_weights(1)
 
 
-def test_rates_are_those_of_weighing_every_comparison(small):
+def test_rates_are_those_of_weighting_every_comparison(small):
     comparisons, weights, _, rates = small
     for row, fmr, fnmr in zip(weights, rates.fmr, rates.fnmr, strict=True):
         direct = np.array([direct_rates(comparisons, row, threshold) for threshold in rates.thresholds])
@@ -86,13 +86,13 @@ def test_rates_are_those_of_weighing_every_comparison(small):
 def test_unit_weights_give_the_metrics_of_the_data(small):
     comparisons, weights, counts, _ = small
     rates = resampling.resampled_rates(counts, np.ones_like(weights[:2]))
-    found = metrics.measure(comparisons)
-    assert resampling.resampled_eer(rates) == pytest.approx(found["eer"].value)
+    results = metrics.measure(comparisons)
+    assert resampling.resampled_eer(rates) == pytest.approx(results["eer"].value)
     curve = metrics.error_curve(comparisons)
     np.testing.assert_allclose(rates.fmr[0], curve.fmr)
     np.testing.assert_allclose(rates.fnmr[0], curve.fnmr)
     for name, values in resampling.resampled_scores(rates, counts.centre).items():
-        assert values == pytest.approx(found[name].value, rel=1e-5, abs=1e-6)
+        assert values == pytest.approx(results[name].value, rel=1e-5, abs=1e-6)
 
 
 def test_eer_is_that_of_scikit_learns_weighted_curve(small):
@@ -102,7 +102,7 @@ def test_eer_is_that_of_scikit_learns_weighted_curve(small):
 
 
 @pytest.mark.parametrize("fmr", [0.05, 0.2])
-def test_fnmr_at_fmr_chooses_its_threshold_anew_in_each_resample(small, fmr):
+def test_fnmr_at_fmr_chooses_its_threshold_again_in_each_resample(small, fmr):
     comparisons, weights, _, rates = small
     fnmr, threshold = resampling.resampled_fnmr_at_fmr(rates, fmr)
     for row, value, chosen in zip(weights, fnmr, threshold, strict=True):
@@ -116,15 +116,15 @@ def test_rates_at_one_threshold_or_at_one_per_resample(small):
     comparisons, weights, _, rates = small
     for threshold in (np.full(len(weights), 0.2), np.linspace(-2, 2, len(weights))):
         expected = [direct_rates(comparisons, *pair) for pair in zip(weights, threshold, strict=True)]
-        found = resampling.resampled_rates_at(rates, threshold)
-        np.testing.assert_allclose(np.stack(found, axis=1), expected, atol=1e-12)
+        rates_at = resampling.resampled_rates_at(rates, threshold)
+        np.testing.assert_allclose(np.stack(rates_at, axis=1), expected, atol=1e-12)
     fixed = resampling.resampled_rates_at(rates, 0.2)
     np.testing.assert_allclose(fixed[0], [direct_rates(comparisons, row, 0.2)[0] for row in weights], atol=1e-12)
 
 
 def test_score_statistics_are_the_weighted_ones(small):
     comparisons, weights, counts, rates = small
-    found = resampling.resampled_scores(rates, counts.centre)
+    statistics = resampling.resampled_scores(rates, counts.centre)
     genuine, scores = comparisons.genuine, comparisons.scores.astype(float)
     for index, row in enumerate(weights):
         weight = comparison_weights(comparisons, row)
@@ -132,9 +132,9 @@ def test_score_statistics_are_the_weighted_ones(small):
         for side in (genuine, ~genuine):
             mean.append(np.average(scores[side], weights=weight[side]))
             variance.append(np.average((scores[side] - mean[-1]) ** 2, weights=weight[side]))
-        assert found["gmean"][index] == pytest.approx(mean[0], abs=1e-5)
-        assert found["imean"][index] == pytest.approx(mean[1], abs=1e-5)
-        assert found["fdr"][index] == pytest.approx((mean[0] - mean[1]) ** 2 / sum(variance), rel=1e-4)
+        assert statistics["gmean"][index] == pytest.approx(mean[0], abs=1e-5)
+        assert statistics["imean"][index] == pytest.approx(mean[1], abs=1e-5)
+        assert statistics["fdr"][index] == pytest.approx((mean[0] - mean[1]) ** 2 / sum(variance), rel=1e-4)
 
 
 def test_many_scores_on_a_grid_stay_close_to_the_exact_answer():

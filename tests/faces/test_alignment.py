@@ -3,35 +3,34 @@
 import numpy as np
 import pytest
 
-from maskinv_lib.faces import TEMPLATE
 from maskinv_lib.faces.alignment import COLUMNS, align, read_landmarks, read_rows, similarity_transform
+from tests.faces.samples import TEMPLATE, least_squares, noise
 
-T = np.array(TEMPLATE)
 SWAPPED = [1, 0, 2, 4, 3]
 
 
 def turned(degrees: float, scale: float, shift: tuple[float, float]) -> np.ndarray:
     a = np.deg2rad(degrees)
-    return T @ np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]]) * scale + shift
+    return TEMPLATE @ np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]]) * scale + shift
 
 
-def dots(points: np.ndarray, width: int, height: int, variance: float) -> np.ndarray:
+def dots(points: np.ndarray, width: int, height: int, variance: float, stretch: float = 1.0) -> np.ndarray:
     y, x = np.mgrid[:height, :width]
     picture = np.zeros((height, width, 3))
     for i, (px, py) in enumerate(points):
-        picture[..., i % 3] += 240 * np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * variance))
+        picture[..., i % 3] += 240 * np.exp(-((x - px) ** 2 + (stretch * y - py) ** 2) / (2 * variance))
     return picture.clip(0, 255).round().astype(np.uint8)
 
 
 def misses(face: np.ndarray) -> list[float]:
     """Distance of each dot's centre of mass to its template point, in pixels."""
     y, x = np.mgrid[:112, :112]
-    found = []
-    for i, (px, py) in enumerate(T):
+    distances = []
+    for i, (px, py) in enumerate(TEMPLATE):
         weight = face[..., i % 3] * (np.hypot(x - px, y - py) <= 9.0)
         centre = np.array([(weight * x).sum(), (weight * y).sum()]) / weight.sum()
-        found.append(float(np.hypot(*(centre - (px, py)))))
-    return found
+        distances.append(float(np.hypot(*(centre - (px, py)))))
+    return distances
 
 
 @pytest.mark.parametrize(("degrees", "scale", "shift"), [(25, 1.7, (95, 0)), (-40, 1.0, (60, 120)), (3, 0.8, (40, 40))])
@@ -48,8 +47,8 @@ def test_a_picture_larger_than_high_is_not_transposed():
 
 
 def test_the_template_itself_changes_nothing():
-    picture = np.random.default_rng(0).integers(0, 256, (112, 112, 3), dtype=np.uint8)
-    assert np.abs(align(picture, T).astype(int) - picture).max() <= 1
+    picture = noise(112, 112, 3)
+    assert np.abs(align(picture, TEMPLATE).astype(int) - picture).max() <= 1
 
 
 def test_swapped_left_and_right_are_refused_with_the_residual():
@@ -60,14 +59,11 @@ def test_swapped_left_and_right_are_refused_with_the_residual():
 
 def test_the_fit_is_the_least_squares_similarity_without_mirroring():
     points = turned(15, 1.3, (20, 30)) + np.random.default_rng(1).normal(0, 3, (5, 2))
-    for given in (points, points[SWAPPED]):
-        matrix, residual = similarity_transform(given)
-        # plain least squares over (a, b, tx, ty) with u = a x - b y + tx, v = b x + a y + ty
-        x, y, one, zero = given[:, 0], given[:, 1], np.ones(5), np.zeros(5)
-        system = np.concatenate([np.stack([x, -y, one, zero], 1), np.stack([y, x, zero, one], 1)])
-        (a, b, tx, ty), *_ = np.linalg.lstsq(system, np.concatenate([T[:, 0], T[:, 1]]), rcond=None)
+    for order in (range(5), SWAPPED):
+        matrix, residual = similarity_transform(points[order])
+        a, b, tx, ty = least_squares(points[order])
         np.testing.assert_allclose(matrix, [[a, -b, tx], [b, a, ty]], atol=1e-9)
-        distances = np.linalg.norm(given @ matrix[:, :2].T + matrix[:, 2] - T, axis=1)
+        distances = np.linalg.norm(points[order] @ matrix[:, :2].T + matrix[:, 2] - TEMPLATE, axis=1)
         assert residual == pytest.approx(np.sqrt((distances**2).mean()))
         assert np.linalg.det(matrix[:, :2]) > 0
 
@@ -75,43 +71,39 @@ def test_the_fit_is_the_least_squares_similarity_without_mirroring():
 def test_shrinking_averages_instead_of_picking():
     checkered = np.indices((1120, 1120)).sum(0) % 2 * 255
     picture = np.repeat(checkered[..., None], 3, 2).astype(np.uint8)
-    face = align(picture, T * 10)[8:-8, 8:-8]
+    face = align(picture, TEMPLATE * 10)[8:-8, 8:-8]
     assert np.abs(face.astype(int) - 127.5).max() < 4
 
 
 def test_outside_the_picture_is_black():
-    face = align(np.full((112, 112, 3), 200, np.uint8), T - (50, 0))
+    face = align(np.full((112, 112, 3), 200, np.uint8), TEMPLATE - (50, 0))
     assert (face[:, :48] == 0).all() and (face[:, 52:] == 200).all()
 
 
 def test_a_squashed_picture_is_stretched():
     points = turned(20, 1.7, (95, 0))
-    y, x = np.mgrid[:320, :320]
-    squashed = np.zeros((320, 320, 3))
-    for i, (px, py) in enumerate(points):  # round dots once the picture is 1.3 times as high
-        squashed[..., i % 3] += 240 * np.exp(-((x - px) ** 2 + (1.3 * y - py) ** 2) / 32)
-    stored = squashed.clip(0, 255).round().astype(np.uint8)
+    stored = dots(points, 320, 320, 16, stretch=1.3)  # round dots once the picture is 1.3 times as high
     assert max(misses(align(stored, points / (1, 1.3), stretch=1.3))) < 0.02
 
 
 @pytest.mark.parametrize(
     ("points", "message"),
     [
-        (np.where(np.arange(10).reshape(5, 2) == 3, np.nan, T), "not a finite number"),
-        (T + np.array([0, 400]), "far outside its 112 x 112 pixels"),
+        (np.where(np.arange(10).reshape(5, 2) == 3, np.nan, TEMPLATE), "not a finite number"),
+        (TEMPLATE + np.array([0, 400]), "far outside its 112 x 112 pixels"),
         (np.ones((5, 2)), "coincide"),
-        (T[[0, 0, 2, 3, 4]], "coincide"),
-        (T[:4], r"five points \[5, 2\]"),
+        (TEMPLATE[[0, 0, 2, 3, 4]], "coincide"),
+        (TEMPLATE[:4], r"five points \[5, 2\]"),
     ],
 )
-def test_points_that_fix_no_face_are_refused(points, message):
+def test_points_without_an_alignment_are_refused(points, message):
     with pytest.raises(ValueError, match=rf"^face\.png: .*{message}"):
         align(np.zeros((112, 112, 3), np.uint8), points, "face.png")
 
 
 def test_another_kind_of_array_is_refused():
     with pytest.raises(ValueError, match=r"uint8 \[H, W, 3\], not float64"):
-        align(np.zeros((112, 112, 3)), T)
+        align(np.zeros((112, 112, 3)), TEMPLATE)
 
 
 def write(path, rows, header=("image", *COLUMNS)):
@@ -121,21 +113,23 @@ def write(path, rows, header=("image", *COLUMNS)):
 
 def test_landmarks_are_read_by_column_name(tmp_path):
     path = write(
-        tmp_path / "l.csv", [("a/1.png", "x", *T.ravel()), ("b c/ü.png", "", *[""] * 10)], ("image", "how", *COLUMNS)
+        tmp_path / "l.csv",
+        [("a/1.png", "x", *TEMPLATE.ravel()), ("b c/ü.png", "", *[""] * 10)],
+        ("image", "how", *COLUMNS),
     )
-    found = read_landmarks(path)
-    assert list(found) == ["a/1.png"]
-    np.testing.assert_array_equal(found["a/1.png"], T)
+    landmarks = read_landmarks(path)
+    assert list(landmarks) == ["a/1.png"]
+    np.testing.assert_array_equal(landmarks["a/1.png"], TEMPLATE)
 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([("a", *T.ravel()), ("a", *T.ravel())], "line 3: this picture is listed"),
-        ([("a", *T.ravel()[:9], "")], "line 2: mouth_right_y is ''"),
-        ([("a", "1e9", *T.ravel()[1:])], "line 2: eye_left_x is '1e9'"),
-        ([("a", "nan", *T.ravel()[1:])], "line 2: eye_left_x is 'nan'"),
-        ([("a", *T.ravel()[:9])], "line 2: 10 cells, the header has 11"),
+        ([("a", *TEMPLATE.ravel()), ("a", *TEMPLATE.ravel())], "line 3: this picture is listed"),
+        ([("a", *TEMPLATE.ravel()[:9], "")], "line 2: mouth_right_y is ''"),
+        ([("a", "1e9", *TEMPLATE.ravel()[1:])], "line 2: eye_left_x is '1e9'"),
+        ([("a", "nan", *TEMPLATE.ravel()[1:])], "line 2: eye_left_x is 'nan'"),
+        ([("a", *TEMPLATE.ravel()[:9])], "line 2: 10 cells, the header has 11"),
         ([], "no rows"),
         ([("a", *[""] * 10)], "none of its 1 rows"),
     ],

@@ -1,29 +1,21 @@
-"""Folders of pictures: order, names, alignment, and everything that is refused."""
+"""Folders of pictures: order, names, alignment, and all errors."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from maskinv_lib.faces import TEMPLATE
 from maskinv_lib.faces.folders import read_folder, read_pictures
-
-T = np.array(TEMPLATE)
+from tests.faces.samples import TEMPLATE, noise, save
 
 
 def picture(number: int, size: int = 112) -> np.ndarray:
-    rough = np.random.default_rng(number).integers(0, 256, (7, 7, 3), dtype=np.uint8)
-    return np.array(Image.fromarray(rough).resize((size, size)))
-
-
-def save(path, number: int, size: int = 112):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture(number, size)).save(path)
+    return np.array(Image.fromarray(noise(7, 7, 3, seed=number)).resize((size, size)))
 
 
 @pytest.fixture
 def tree(tmp_path):
     for number, name in enumerate(["Zoë 2/b.png", "Zoë 2/a.png", "ada/x.png"]):
-        save(tmp_path / "set" / name, number)
+        save(tmp_path / "set" / name, picture(number))
     (tmp_path / "set" / ".hidden").mkdir()
     (tmp_path / "set" / "ada" / ".DS_Store").write_bytes(b"x")
     (tmp_path / "set" / "pairs.txt").write_text("ada 1 2\n")
@@ -31,26 +23,25 @@ def tree(tmp_path):
 
 
 def test_a_tree_is_read_in_order_of_names(tree):
-    found = read_folder(tree)
-    assert found.names == ("Zoë 2/a.png", "Zoë 2/b.png", "ada/x.png")
-    assert found.people == ("Zoë 2", "ada")
-    assert found.faces.identity.tolist() == [0, 0, 1]
-    assert not found.faces.publishable and found.faces.source == "set"
-    for image, number in zip(found.faces.images, (1, 0, 2), strict=True):
+    folder = read_folder(tree)
+    assert folder.names == ("Zoë 2/a.png", "Zoë 2/b.png", "ada/x.png")
+    assert folder.people == ("Zoë 2", "ada")
+    assert folder.faces.identity.tolist() == [0, 0, 1]
+    assert not folder.faces.publishable and folder.faces.source == "set"
+    for image, number in zip(folder.faces.images, (1, 0, 2), strict=True):
         np.testing.assert_array_equal(image.permute(1, 2, 0).numpy(), picture(number))
 
 
 def test_another_size_is_refused_without_landmarks_and_aligned_with(tree):
-    save(tree / "bo/1.png", 9, 160)
+    save(tree / "bo/1.png", picture(9, 160))
     with pytest.raises(ValueError, match=r"bo/1\.png: a 160 x 160 picture without landmarks is refused, not resized"):
         read_folder(tree)
-    found = read_folder(tree, landmarks={"bo/1.png": T + 20})
-    place = found.names.index("bo/1.png")
-    image = found.faces.images[place].permute(1, 2, 0).numpy().astype(int)
+    folder = read_folder(tree, landmarks={"bo/1.png": TEMPLATE + 20})
+    image = folder.faces.images[folder.names.index("bo/1.png")].permute(1, 2, 0).numpy().astype(int)
     assert np.abs(image - picture(9, 160)[20:132, 20:132]).max() <= 1
 
 
-def test_files_that_are_no_pictures_are_listed_or_left_out_with_a_warning(tree):
+def test_files_that_are_not_pictures_are_listed_or_left_out_with_a_warning(tree):
     for number in range(7):
         (tree / "ada" / f"note{number}.txt").write_text("no picture")
     with pytest.raises(ValueError, match="7 of 10 entries") as caught:
@@ -68,8 +59,8 @@ def test_identities_stay_dense_when_a_person_is_left_out(tree):
     with pytest.raises(ValueError, match="3 of 6 entries"):
         read_folder(tree)
     with pytest.warns(UserWarning, match="a folder inside"):
-        found = read_folder(tree, skip_bad=True)
-    assert found.people == ("Zoë 2", "ada") and found.faces.identity.tolist() == [0, 0, 1]
+        folder = read_folder(tree, skip_bad=True)
+    assert folder.people == ("Zoë 2", "ada") and folder.faces.identity.tolist() == [0, 0, 1]
 
 
 def test_roots_without_a_tree_are_refused(tree, tmp_path):
@@ -78,7 +69,7 @@ def test_roots_without_a_tree_are_refused(tree, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="holds no folder"):
         read_folder(tmp_path / "empty")
-    save(tree / "loose.png", 1)
+    save(tree / "loose.png", picture(1))
     with pytest.raises(ValueError, match=r"1 pictures directly \(loose.png\)"):
         read_folder(tree)
     (tmp_path / "only" / "a").mkdir(parents=True)
@@ -87,13 +78,13 @@ def test_roots_without_a_tree_are_refused(tree, tmp_path):
         read_folder(tmp_path / "only", skip_bad=True)
 
 
-def test_named_pictures_come_in_the_order_asked_for(tree):
-    found = read_pictures(tree, ["ada/x.png", "Zoë 2/b.png"])
-    np.testing.assert_array_equal(found, [picture(2), picture(0)])
+def test_named_pictures_come_in_the_order_of_the_names(tree):
+    images = read_pictures(tree, ["ada/x.png", "Zoë 2/b.png"])
+    np.testing.assert_array_equal(images, [picture(2), picture(0)])
     with pytest.raises(ValueError, match=r"ada/none\.png: no such file"):
         read_pictures(tree, ["ada/none.png"])
 
 
 def test_a_row_of_landmarks_for_the_same_picture_with_another_ending_is_an_error(tree):
     with pytest.raises(ValueError, match=r"ada/x\.jpg: a row of landmarks without a picture; ada/x\.png is there"):
-        read_folder(tree, landmarks={"ada/x.jpg": T})
+        read_folder(tree, landmarks={"ada/x.jpg": TEMPLATE})

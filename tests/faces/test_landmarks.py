@@ -1,7 +1,7 @@
-"""Finding landmarks: the way back to the picture's pixels, whose face counts, and what is said without the detector.
+"""Detection of landmarks: points in the pixels of the picture, the choice of the face, and the missing detector.
 
-A stub stands for the detector: a bright rectangle is a face, with its points at fixed shares of its sides. Tests with
-the detector itself run where it is installed.
+A stub replaces the detector: a bright rectangle is a face, with its points at fixed shares of its sides. Tests with the
+detector itself run where it is installed.
 """
 
 import importlib.util
@@ -19,8 +19,8 @@ from maskinv_lib.faces import landmarks
 from maskinv_lib.faces.alignment import align, read_landmarks, similarity_transform
 from maskinv_lib.faces.landmarks import find_landmarks
 from maskinv_lib.faces.pictures import decode
-from maskinv_lib.faces.rendering.synthetic import PLAIN, render_faces
-from maskinv_lib.faces.rendering.synthetic import landmarks as rendered_landmarks
+from maskinv_lib.faces.rendering.synthetic import PLAIN
+from tests.faces.rendering.samples import picture_points, render
 
 DATA = os.environ.get("MASKINV_DATA")
 SHARES = np.array([[0.3, 0.35], [0.7, 0.35], [0.5, 0.55], [0.35, 0.8], [0.65, 0.8]])
@@ -31,16 +31,16 @@ needs_detector = pytest.mark.skipif(
 
 
 class Stub:
-    """Bright rectangles as faces, in whole pixels with the fraction dropped; remembers what it was shown."""
+    """Bright rectangles as faces, in whole pixels with the fraction dropped; remembers the shapes of its pictures."""
 
     def __init__(self) -> None:
-        self.shown: list[tuple[int, ...]] = []
-        self.blind_from = 10**9  # from this look on, it finds nothing
+        self.shapes: list[tuple[int, ...]] = []
+        self.blind_from = 10**9  # from this call on, it detects nothing
 
     def detect_faces(self, picture: np.ndarray, score_threshold: float) -> list[SimpleNamespace]:
         assert picture.dtype == np.uint8 and 0 < score_threshold < 1
-        self.shown.append(picture.shape)
-        if len(self.shown) >= self.blind_from:
+        self.shapes.append(picture.shape)
+        if len(self.shapes) >= self.blind_from:
             return []
         labels, _ = ndimage.label(picture[..., 0] > 127)
         return [self._face(y.start, x.start, y.stop, x.stop) for y, x in ndimage.find_objects(labels)]
@@ -54,9 +54,9 @@ class Stub:
 
 @pytest.fixture
 def stub(monkeypatch) -> Stub:
-    made = Stub()
-    monkeypatch.setitem(sys.modules, "retinaface", made)
-    return made
+    detector = Stub()
+    monkeypatch.setitem(sys.modules, "retinaface", detector)
+    return detector
 
 
 def picture_of(width: int, height: int, *boxes: tuple[int, int, int, int]) -> np.ndarray:
@@ -76,33 +76,33 @@ def expected(box: tuple[int, int, int, int]) -> np.ndarray:
     ("width", "height", "box"),
     [
         (160, 160, (20, 10, 140, 155)),  # a face that fills the picture
-        (3000, 1700, (2400, 300, 2700, 700)),  # a photograph that the first look sees shrunk
-        (900, 1600, (0, 1200, 200, 1470)),  # at the edge, where the surroundings end
-        (301, 97, (30, 20, 60, 61)),  # small, and sizes that nothing divides
+        (3000, 1700, (2400, 300, 2700, 700)),  # a photograph that the first detection shrinks
+        (900, 1600, (0, 1200, 200, 1470)),  # at the edge, where the margin is cut
+        (301, 97, (30, 20, 60, 61)),  # small, with odd sizes
     ],
 )
 def test_points_come_back_in_the_pixels_of_the_picture(stub, width, height, box):
-    found = find_landmarks(picture_of(width, height, box))
-    assert found.shape == (5, 2) and found.dtype == np.float64
-    pixel = (box[3] - box[1]) / 160  # the second look shows a face at about half of its 320 pixels
-    assert np.abs(found - expected(box)).max() < max(1.0, 1.2 * pixel)
-    assert max(stub.shown[0]) <= 640 and max(stub.shown[1]) == 320
+    points = find_landmarks(picture_of(width, height, box))
+    assert points.shape == (5, 2) and points.dtype == np.float64
+    pixel = (box[3] - box[1]) / 160  # in the second detection a face has about half of the 320 pixels
+    assert np.abs(points - expected(box)).max() < max(1.0, 1.2 * pixel)
+    assert max(stub.shapes[0]) <= 640 and max(stub.shapes[1]) == 320
 
 
-def test_the_second_look_is_finer_than_the_first(stub):
+def test_the_second_detection_is_finer_than_the_first(stub):
     box = (2400, 300, 2520, 460)
     picture = picture_of(4000, 3000, box)
     twice = np.abs(find_landmarks(picture) - expected(box)).mean()
-    stub.shown, stub.blind_from = [], 2
+    stub.shapes, stub.blind_from = [], 2
     once = np.abs(find_landmarks(picture) - expected(box)).mean()
-    assert len(stub.shown) == 2
+    assert len(stub.shapes) == 2
     assert twice < 1 < once < 7
 
 
 def test_the_largest_face_is_taken(stub):
     small, large = (20, 20, 60, 70), (150, 40, 290, 200)
-    found = find_landmarks(picture_of(320, 240, small, large))
-    np.testing.assert_allclose(found, expected(large), atol=1.2)
+    points = find_landmarks(picture_of(320, 240, small, large))
+    np.testing.assert_allclose(points, expected(large), atol=1.2)
 
 
 def test_two_faces_of_similar_size_are_refused_by_the_picture_s_name(stub):
@@ -122,7 +122,7 @@ def test_no_face_is_refused_by_the_picture_s_name(stub):
 def test_other_arrays_are_refused(stub, wrong):
     with pytest.raises(ValueError, match=r"^x\.png: a picture must be uint8 \[H, W, 3\], not "):
         find_landmarks(wrong, "x.png")
-    assert stub.shown == []
+    assert stub.shapes == []
 
 
 def test_an_empty_picture_is_refused(stub):
@@ -160,12 +160,11 @@ def test_a_broken_installation_keeps_its_own_message(monkeypatch):
 @needs_detector
 def test_the_detector_finds_rendered_people():
     people = torch.arange(6)
-    faces = render_faces(0, people, people * 0, PLAIN).permute(0, 2, 3, 1).numpy()
-    truth = rendered_landmarks(0, people, people * 0, PLAIN).numpy()
-    for face, points in zip(faces, truth, strict=True):
+    faces = render(0, people, people * 0, PLAIN).permute(0, 2, 3, 1).numpy()
+    truth = picture_points(0, people, people * 0, PLAIN).numpy()
+    for face, reference in zip(faces, truth, strict=True):
         picture = np.pad(face, ((60, 60), (60, 60), (0, 0)), constant_values=114)
-        found = find_landmarks(picture)
-        assert np.linalg.norm(found - 60 - points, axis=1).mean() < 6
+        assert np.linalg.norm(find_landmarks(picture) - 60 - reference, axis=1).mean() < 6
 
 
 @needs_detector
@@ -180,13 +179,12 @@ def test_real_faces_with_and_without_masks_are_found_near_their_reference():
     folder = Path(DATA) / "faces" / "mfr2"
     if not folder.is_dir():
         pytest.skip(f"{folder} is absent")
-    reference = dict(list(read_landmarks(folder / "landmarks.csv").items())[::9])
     distances = []
-    for name, points in reference.items():
+    for name, reference in list(read_landmarks(folder / "landmarks.csv").items())[::9]:
         picture = decode((folder / name).read_bytes(), name)
-        found = find_landmarks(picture, name)
-        assert align(picture, found, name).shape == (112, 112, 3)
-        matrix, _ = similarity_transform(points)
+        points = find_landmarks(picture, name)
+        assert align(picture, points, name).shape == (112, 112, 3)
+        matrix, _ = similarity_transform(reference)
         zoom = np.sqrt(np.linalg.det(matrix[:, :2]))
-        distances.append(zoom * np.linalg.norm(found - points, axis=1).mean())
-    assert np.median(distances) < 5  # template pixels; between the eyes lie 35
+        distances.append(zoom * np.linalg.norm(points - reference, axis=1).mean())
+    assert np.median(distances) < 5  # template pixels; the eyes are 35 apart

@@ -1,8 +1,5 @@
-"""One colour through every reader and through the network's door."""
+"""Every reader of faces and every network takes RGB channels in the same order and range."""
 
-import io
-
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -13,14 +10,11 @@ from maskinv_lib.faces.folders import read_folder
 from maskinv_lib.faces.record_writer import write_records
 from maskinv_lib.networks import build_network
 from maskinv_lib.networks.templates import NetworkRecogniser
-
-ORANGE = (250, 120, 10)
+from tests.faces.samples import ORANGE, encoded, noise, pixels
 
 
 def saved(kind):
-    out = io.BytesIO()
-    Image.new("RGB", (112, 112), ORANGE).save(out, kind, **({"quality": 95} if kind == "JPEG" else {}))
-    return out.getvalue()
+    return encoded(Image.fromarray(pixels(ORANGE)), kind, **({"quality": 95} if kind == "JPEG" else {}))
 
 
 def folder(root, kind):
@@ -51,10 +45,9 @@ def test_every_reader_gives_the_same_rgb(reader, kind, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["iresnet18", "mobilefacenet", "compact"])
-def test_every_door_takes_pixels_as_bytes_and_as_floats(name):
+def test_every_network_takes_pixels_as_bytes_and_as_floats(name):
     recogniser = NetworkRecogniser(build_network(name, seed=3))
-    noise = np.random.default_rng(0).integers(0, 256, (3, 3, 112, 112), dtype=np.uint8)
-    images = torch.from_numpy(noise)
+    images = torch.from_numpy(noise(3, 3, 112, 112))
     images[0] = torch.tensor(ORANGE, dtype=torch.uint8)[:, None, None]
     as_bytes, as_floats = recogniser.templates(images), recogniser.templates(images.float() / 127.5 - 1)
     assert (as_bytes - as_floats).abs().max() < 1e-4

@@ -259,7 +259,7 @@ def test_commands_that_do_not_exist_are_recognised(command, wrong, capsys):
 def test_the_command_that_errors_name_exists():
     for stage in STAGES:
         run = open_run(profile="laptop", stage=stage, seed=0)
-        assert problem(run.command) == ""
+        assert problem(run.command()) == ""
 
 
 # Style

@@ -28,8 +28,8 @@ METHODS = [stage for stage in methods.METHODS if stage.question != "ingredient"]
 
 
 @pytest.mark.parametrize("stage", METHODS, ids=lambda stage: stage.name)
-def test_every_system_trains_saves_loads_gives_templates_and_is_measured(stage, trained_systems, ladder):
-    run = tiny.system(stage.name)
+def test_every_system_trains_saves_loads_gives_templates_and_is_measured(stage, trained_methods, ladder):
+    run = tiny.method_run(stage.name)
     said = {"status": "finished", "key": run.key}
     assert said.items() <= files.read_json(run.folder / "run.json").items()
     benchmark = sources.benchmark_of(run.profile)
@@ -44,11 +44,11 @@ def test_every_system_trains_saves_loads_gives_templates_and_is_measured(stage, 
     if stage.trained:
         assert models.model_of(run).name == run.plan.network
         steps = run.plan.steps
-        assert trained_systems[stage.name].records[-1]["step"] == steps >= 3
-        assert trained_systems[stage.name].facts["faces"] == steps * run.plan.faces_per_step <= run.plan.schedule.budget
+        assert trained_methods[stage.name].records[-1]["step"] == steps >= 3
+        assert trained_methods[stage.name].facts["faces"] == steps * run.plan.faces_per_step <= run.plan.schedule.budget
 
 
-def test_a_combination_cannot_be_opened_as_one_model(trained_systems, ladder):
+def test_a_combination_cannot_be_opened_as_one_model(trained_methods, ladder):
     with pytest.raises(ValueError, match=r"mask-aware combines other systems and has no model of its own"):
         open_recogniser(tiny.run_of("mask-aware").folder)
     assert open_recogniser(tiny.run_of("arcface").folder).templates is not None
@@ -61,8 +61,8 @@ def test_a_reader_is_told_what_was_read_into_a_method_scaled_or_reduced():
     assert set(notes) == {"ekd", "gkd", "meer", "two-branch", "srt-oracle", "mask-aware-oracle"}
 
 
-def test_of_a_system_beside_the_ladder_the_resampled_eer_alone_is_kept(trained_systems, ladder):
-    evaluate.evaluate_run(tiny.system("arcface"))
+def test_of_a_system_beside_the_ladder_the_resampled_eer_alone_is_kept(trained_methods, ladder):
+    evaluate.evaluate_run(tiny.method_run("arcface"))
     kept = records.read_evaluation(tiny.run_of("arcface")).evaluations["masked-masked", "unseen"]
     assert set(kept.resamples) == {"eer"} < set(kept.metrics)
     rung = records.read_evaluation(tiny.run_of("kd-only")).evaluations["masked-masked", "unseen"]
@@ -136,7 +136,7 @@ def test_equal_budgets_count_every_view_and_ancestor(ladder):
 
 
 def test_seeds_go_to_the_ladder_first():
-    laptop = dataclasses.replace(get_profile("laptop", "all"), few_seeds=2)
+    laptop = dataclasses.replace(get_profile("laptop", "all"), other_seeds=2)
     runs = planned_runs(laptop, range(5))
     seeds = {name: [run.seed for run in runs if run.stage.name == name] for name in laptop.methods}
     assert seeds["kd-only"] == [0, 1, 2, 3, 4] and seeds["ekd"] == [0, 1]
@@ -184,7 +184,7 @@ def test_a_combination_needs_its_parts_and_names_what_makes_them(fresh):
         train(tiny.run_of("eum"))
 
 
-def test_an_oracle_knows_masks_and_the_classifier_guesses_them(trained_systems, ladder):
+def test_an_oracle_knows_masks_and_the_classifier_guesses_them(trained_methods, ladder):
     benchmark = sources.benchmark_of(tiny.profile())
     oracle = models.templates_of(tiny.run_of("mask-aware-oracle"), benchmark)
     clean = models.templates_of(tiny.run_of("elasticface-arc"), benchmark)
@@ -213,7 +213,7 @@ def test_a_method_of_the_readme_is_one_file_and_one_entry(tmp_path):
         "patch = pytest.MonkeyPatch(); tiny.register(patch, pathlib.Path('runs').resolve())\n"
         "for name in ('elasticface-arc', 'template-l1'): trained = train(tiny.run_of(name))\n"
         "evaluate_run(trained.run)\n"
-        "assert 'template-l1' in get_profile('laptop', 'all').few\n"
+        "assert 'template-l1' in get_profile('laptop', 'all').others\n"
         "print(sorted(name for name in trained.records[-1] if name in ('margin', 'template_l1')))\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
@@ -243,10 +243,10 @@ def test_trials_give_every_method_the_same_search_whatever_was_chosen_before(mon
 
 def test_a_wide_study_waits_for_its_choices_and_the_six_rungs_do_not(monkeypatch, tmp_path):
     monkeypatch.setattr(choices, "choices_file", lambda of: tmp_path / "none.csv")
-    assert tuning.unchosen(get_profile("laptop")) == []
-    lacking = tuning.unchosen(get_profile("laptop", "all"))
+    assert tuning.stages_without_choice(get_profile("laptop")) == []
+    lacking = tuning.stages_without_choice(get_profile("laptop", "all"))
     assert {"elasticface-arc", "ekd", "own-relations", "eum"} <= set(lacking)
-    assert tuning.unchosen(get_profile("smoke", "all")) == []
+    assert tuning.stages_without_choice(get_profile("smoke", "all")) == []
     with pytest.raises(FileNotFoundError, match=r"elasticface-arc, .*First: make choose PROFILE=laptop SCOPE=all"):
         run_study(get_profile("laptop", "all"), range(1))
 
@@ -262,12 +262,13 @@ def test_the_workflow_knows_every_job_of_a_wide_study(tmp_path):
     known, measured = all_runs(smoke, range(1)), [*planned_runs(smoke, range(1)), *sweep_runs(smoke)]
 
     def rules(verb: str, runs: list[Run]) -> set[str]:
-        return {re.sub(r"\W", "_", f"{verb}_{run.name}_seed_0") for run in runs}
+        return {re.sub(r"\W+", "_", f"{verb}_{run.name}_seed_0") for run in runs}
 
-    wanted = rules("train", known) | rules("evaluate", measured) | {"all", "faces", "gallery", "compare", "sweeps"}
-    assert names == wanted and {"eum", "mask-classifier"} <= {run.name for run in known}
+    whole = {"all", "render_faces", "show_faces_and_masks", "compare_the_stages", "compare_the_sweeps"}
+    expected = rules("train", known) | rules("evaluate", measured) | whole
+    assert names == expected and {"eum", "mask-classifier"} <= {run.name for run in known}
     jobs = re.findall(r"rule (train|evaluate)_(\w+)_seed_0:.*?Shell command: ([^\n]*)", found.stdout, re.DOTALL)
     for _, label, shell in jobs:  # each job's command names its own stage
-        stage, overrides = re.search(r"(?:stage )([\w-]+)", shell)[1], re.search(r"--overrides '(\w+)=", shell)
+        stage, overrides = re.search(r"(?:stage )([\w-]+)", shell)[1], re.search(r"--overrides '?(\w+)=", shell)
         assert label.startswith(stage.replace("-", "_")) and (overrides is None or overrides[1] in label)
     assert len(jobs) == len(known) + len(measured)

@@ -11,15 +11,21 @@ import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from maskinv_lib.study import jobs
+from maskinv_lib.reports import figures
+from maskinv_lib.study.runs import NOTEBOOKS as NAMES
 from maskinv_lib.study.runs import open_profile, open_run
 from maskinv_lib.utils import fingerprints
 from tests.conftest import ROOT
 
 NOTEBOOKS = sorted(path for path in (ROOT / "notebooks").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
 OPENERS = {"open_run": open_run, "open_profile": open_profile}
-DRAWING = {"gallery", "training_curves", "score_distributions", "det_curves", "stage_rates", "show", "imshow"}
+DRAWING = {name for name, _ in inspect.getmembers(figures, inspect.isfunction)} | {"compare_rungs", "sweep_figure"}
 LONGEST_CELL = 15
+
+
+def notebook(job: str) -> Path:
+    """Return the notebook of a kind of job."""
+    return ROOT / "notebooks" / NAMES[job]
 
 
 def lint(book: NotebookNode, exercise: bool = False) -> list[str]:
@@ -143,7 +149,7 @@ def test_notebooks_are_clean(path):
 
 
 def test_the_workflow_s_notebooks_are_there():
-    assert {jobs.notebook(job) for job in jobs.NOTEBOOKS} <= set(NOTEBOOKS)
+    assert set(map(notebook, NAMES)) <= set(NOTEBOOKS)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: str(path.relative_to(ROOT / "notebooks")))
@@ -160,13 +166,13 @@ def test_what_a_notebook_takes_from_the_library_exists(path):
 
 
 def test_the_key_of_a_notebook_s_figures_follows_the_figures_that_it_draws():
-    for job in jobs.NOTEBOOKS:
-        assert re.fullmatch(r"[0-9a-f]{16}", fingerprints.notebook_hash(jobs.notebook(job)))
+    for job in NAMES:
+        assert re.fullmatch(r"[0-9a-f]{16}", fingerprints.notebook_hash(notebook(job)))
 
 
 @pytest.mark.parametrize("job", ["train", "evaluate", "compare"])
 def test_defaults_open_a_known_run_or_profile(job):
-    code = [cell for cell in read(jobs.notebook(job)).cells if cell.cell_type == "code"]
+    code = [cell for cell in read(notebook(job)).cells if cell.cell_type == "code"]
     tagged = next(cell for cell in code if "parameters" in cell.metadata.get("tags", []))
     given = {ast.unparse(n.targets[0]): ast.literal_eval(n.value) for n in ast.parse(tagged.source).body}
     opened = open_run(**given) if "stage" in given else open_profile(**given)

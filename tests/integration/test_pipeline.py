@@ -18,6 +18,7 @@ from maskinv_lib.networks import build_network
 from maskinv_lib.networks.templates import NetworkRecogniser, teacher_templates
 from maskinv_lib.networks.weights import load_network, read_tensors, save_network
 from maskinv_lib.pipeline import evaluate, models, records, sources
+from maskinv_lib.reports import explain
 from maskinv_lib.study.profiles import STAGES
 from maskinv_lib.study.runs import Run
 from maskinv_lib.training.loop import Training
@@ -267,7 +268,7 @@ def test_an_unfit_model_is_one_error_that_names_file_and_remedy(fresh, damage, m
     with pytest.raises(ValueError, match=message) as caught:
         act()
     assert str(teacher.folder / "model.safetensors") in str(caught.value)
-    assert f"Make it with: {teacher.command}" in str(caught.value)
+    assert f"Make it with: {teacher.command()}" in str(caught.value)
     assert written(fresh) == before
 
 
@@ -374,7 +375,7 @@ def test_a_run_with_overrides_leaves_the_rung_alone(fresh):
 
 
 def test_the_example_views_show_what_the_student_sees(ladder):
-    shown = sources.example_views(tiny.run_of("maskinv-lg"), count=4)
+    shown = explain.example_views(tiny.run_of("maskinv-lg"), count=4)
     clean, student = shown.images.chunk(2)
     assert torch.equal(*shown.identity.chunk(2))
     same = (clean == student).flatten(2).all(2).all(1)
@@ -385,7 +386,7 @@ def test_the_example_views_show_what_the_student_sees(ladder):
 
 def test_the_example_pairs_are_one_person_a_column(ladder):
     benchmark = sources.benchmark_of(tiny.profile())
-    shown = sources.example_pairs(benchmark, people=3)
+    shown = explain.example_pairs(benchmark, people=3)
     assert shown.identity.tolist() == [0, 1, 2] * 3
     assert torch.equal(shown.images[:3], benchmark.faces.images[::2][:3])
     assert torch.equal(shown.images[3:6], masked_copy(benchmark.faces, "seen")[1::2][:3])

@@ -14,12 +14,12 @@ from maskinv_lib.faces.record_writer import write_records
 from maskinv_lib.networks import build_network
 from maskinv_lib.networks.weights import save_network
 from maskinv_lib.pipeline import evaluate, models, sources, train
-from maskinv_lib.reports import comparison, tables
+from maskinv_lib.reports import comparison, explain, tables
 from maskinv_lib.study import choices, jobs, tuning
 from maskinv_lib.study.ablation import REAL_ABLATION
-from maskinv_lib.study.data import fingerprint
+from maskinv_lib.study.data import CONDITIONS, fingerprint
 from maskinv_lib.study.launch import run_choose
-from maskinv_lib.study.profiles import LOOKALIKES, PROFILES, caveat, get_profile
+from maskinv_lib.study.profiles import LOOKALIKES, PROFILES, get_profile
 from maskinv_lib.study.runs import open_profile, open_run, planned_runs
 from maskinv_lib.utils import files, paths
 from maskinv_lib.utils.files import file_hash
@@ -88,7 +88,7 @@ def run_of(stage, seed=0):
 def test_a_benchmark_whose_file_is_not_there_is_named_as_absent(real):
     assert [one.name for one in real.benchmarks] == ["pairs"]
     assert real.absent == ("others",)
-    assert "Not at hand when this ran: others" in caveat(real)
+    assert "Not at hand when this ran: others" in explain.caveat(real)
 
 
 def test_people_are_split_without_overlap_and_without_those_left_out(real, patterned):
@@ -118,7 +118,7 @@ def test_the_whole_ladder_to_verdicts(real):
     for run in planned_runs(real, range(2)):
         train.train(run)
         evaluate.evaluate_run(run.evaluations[0])
-    gathered, _ = comparison.gather(real, 2)
+    gathered, _ = comparison.read_results(real, 2)
     assert tuple(gathered) == STAGES
     assert comparison.conditions(gathered)[1:] == [("masked-unmasked", "unseen"), ("masked-masked", "unseen")]
     assert comparison.released_cases(gathered)[1] == (RELEASED, "unseen")
@@ -136,7 +136,7 @@ def test_the_whole_ladder_to_verdicts(real):
     }
     head = (run_of("kd-only").evaluation_folder / "metrics.json").read_text()
     assert f'"teacher_sha256":"{file_hash(real.faces.root / "teacher.safetensors")}"' in head
-    assert file_hash(real.faces.root / "teacher.safetensors") in caveat(real)
+    assert file_hash(real.faces.root / "teacher.safetensors") in explain.caveat(real)
     one, other = (gathered["teacher"][seed].evaluations for seed in range(2))
     assert all(one[place].metrics == other[place].metrics for place in one)  # an import has no seed
     text = (run_of("kd-only").evaluation_folder / "metrics.json").read_text()
@@ -156,10 +156,10 @@ def test_trials_choose_on_validation_people_alone(real, monkeypatch, tmp_path):
     assert {run.seed for run in trials} == {tuning.TRIAL_SEED}
     for run in trials[:4]:
         found = evaluate.trial(run)
-        assert set(found["eer"]) == set(tuning.CONDITIONS)
+        assert set(found["eer"]) == set(CONDITIONS)
     assert not (paths.runs() / "real" / "openings.csv").exists()
     with pytest.raises(FileNotFoundError):
-        tuning.write(real)
+        tuning.write_choices(real)
 
 
 def test_heads_start_anew_and_so_are_tried_with_the_rates_of_sgd(real):
@@ -173,7 +173,7 @@ def test_heads_start_anew_and_so_are_tried_with_the_rates_of_sgd(real):
 def test_a_new_method_is_tried_alone_and_added_to_the_choices(real, monkeypatch, tmp_path, capsys):
     path = tmp_path / "real.csv"
     monkeypatch.setattr(choices, "choices_file", lambda of: path)
-    eer = dict.fromkeys(tuning.CONDITIONS, 0.1)
+    eer = dict.fromkeys(CONDITIONS, 0.1)
 
     def finish():
         for number, run in enumerate(tuning.trials(get_profile("real"))):
@@ -181,7 +181,7 @@ def test_a_new_method_is_tried_alone_and_added_to_the_choices(real, monkeypatch,
             files.write_json(
                 run.folder / "validation.json", {**found, "eer": {**eer, "masked-masked": 1 - number / 99}}
             )
-        tuning.write(get_profile("real"))
+        tuning.write_choices(get_profile("real"))
 
     finish()
     whole = path.read_text()
@@ -197,7 +197,7 @@ def test_a_new_method_is_tried_alone_and_added_to_the_choices(real, monkeypatch,
 
 def test_the_best_trial_of_a_stage_is_chosen_and_read_back(monkeypatch, tmp_path):
     def trial(stage, rate, mixed, masked):
-        eer = dict(zip(tuning.CONDITIONS, (0.01, mixed, masked), strict=True))
+        eer = dict(zip(CONDITIONS, (0.01, mixed, masked), strict=True))
         return {"stage": stage, "learning_rate": rate, "faces": 8, "eer": eer}
 
     found = [
@@ -207,14 +207,14 @@ def test_the_best_trial_of_a_stage_is_chosen_and_read_back(monkeypatch, tmp_path
         trial("maskinv-lg", 5e-4, 0.3, 0.3),
         trial("maskinv-lg", 1e-3, 0.3, 0.3),
     ]
-    assert [row["chosen"] for row in tuning.rows(found)] == ["no", "no", "yes", "yes", "no"]
+    assert [row["chosen"] for row in tuning.choice_rows(found)] == ["no", "no", "yes", "yes", "no"]
     path = tmp_path / "real.csv"
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, tuning.COLUMNS)
         writer.writeheader()
-        writer.writerows(tuning.rows(found))
+        writer.writerows(tuning.choice_rows(found))
     monkeypatch.setattr(choices, "choices_file", lambda of: path)
-    assert choices._chosen_rates(None) == {"kd-only": 2e-3, "maskinv-lg": 5e-4}
+    assert choices.chosen_rates(None) == {"kd-only": 2e-3, "maskinv-lg": 5e-4}
 
 
 def test_data_that_are_missing_are_named_with_the_remedy(real, data, monkeypatch, tmp_path):
@@ -277,7 +277,7 @@ def test_an_unknown_word_in_the_data_folder_s_file_is_refused(data, monkeypatch,
         ('benchmarks = [{name = "tables", path = "b"}]', "cannot be called 'tables'"),
         ('benchmarks = [{name = "a", path = "b", protocol = "oficial"}]', "Unknown protocol .*'oficial'"),
         ('benchmarks = [{name = "a", path = "b", kinds = ["blue"]}]', "Unknown kinds .*'blue'"),
-        ('benchmarks = [{name = "a", path = "b", beside = "no"}]', "beside must be true or false, not 'no'"),
+        ('benchmarks = [{name = "a", path = "b", all_methods = "no"}]', "all_methods must be true or false, not 'no'"),
         ('benchmarks = [{name = "a", path = "b"}, {name = "a", path = "c"}]', "a name of its own"),
     ],
 )
@@ -300,7 +300,8 @@ def test_look_alikes_are_left_out_of_the_default_training_set_alone(data, monkey
 
 
 def test_nothing_is_touched_where_the_data_are_not_at_hand(real, monkeypatch):
-    folder = jobs.prepare(real, planned_runs(real, range(1)))
+    jobs.prepare(real, planned_runs(real, range(1)))
+    folder = jobs.study_folder(real)
     before = {path: path.read_text() for path in folder.rglob("*") if path.is_file()}
     assert before
     monkeypatch.delenv("MASKINV_DATA")
@@ -356,8 +357,8 @@ def test_a_protocol_of_sessions_is_a_benchmark_without_unmasked_pairs(data, monk
     assert comparison.conditions(gathered) == [("masked-unmasked", "real"), ("masked-masked", "real")]
     assert comparison.released_cases(gathered) == []
     assert comparison.shown_scores(gathered["teacher"][0]) == {}  # two genuine pairs are nobody's histogram
-    means, _ = comparison.rungs(gathered, comparison.conditions(gathered), "eer")
-    both, _ = comparison.rungs(gathered, comparison.conditions(gathered), "eer", "accuracy")
+    means = comparison.rate_by_stage(gathered, comparison.conditions(gathered))
+    both = comparison.metrics_by_stage(gathered, comparison.conditions(gathered), "eer", "accuracy")
     assert {tuple(found["teacher"]) for found in both.values()} == {("eer",)}  # without folds there is no accuracy
     assert list(means) == ["masked-unmasked, real masks", "masked-masked, real masks"]
 
@@ -392,15 +393,20 @@ def test_the_workflow_plans_a_job_per_benchmark_and_the_trials(data, tmp_path, m
     lines = [line for line in found.stdout.splitlines() if line.startswith(("rule ", "localrule "))]
     names = {line.split()[1].rstrip(":") for line in lines}
     stages = [stage.replace("-", "_") for stage in STAGES]
-    evaluations = {f"evaluate_{stage}_seed_0_{name}" for stage in stages for name in ("pairs", "others")}
+    evaluations = {f"evaluate_{stage}_seed_0_on_{name}" for stage in stages for name in ("pairs", "others")}
     trainings = {f"train_{stage}_seed_0" for stage in stages}
-    assert names == {"all", "faces", "compare_pairs", "compare_others"} | trainings | evaluations
+    assert (
+        names
+        == {"all", "open_the_data", "compare_the_stages_on_pairs", "compare_the_stages_on_others"}
+        | trainings
+        | evaluations
+    )
     found = run_module(*command, "--", "trials", **settings)
-    assert found.stdout.count("rule trial_") == len(STAGES) * 3 - 2, found.stderr
+    assert found.stdout.count("rule try_") == len(STAGES) * 3 - 2, found.stderr
 
 
 def test_drawn_masks_judge_the_rungs_alone_and_real_ones_every_system(data, monkeypatch, tmp_path):
-    told = TOLD.replace('path = "pairs.bin"}', 'path = "pairs.bin", beside = false}')
+    told = TOLD.replace('path = "pairs.bin"}', 'path = "pairs.bin", all_methods = false}')
     root = folder_of(data, tmp_path, told, "people", "teacher.safetensors", "pairs.bin")
     monkeypatch.setenv("MASKINV_DATA", str(root))
     alone = get_profile("real", "all")
@@ -422,7 +428,7 @@ def test_the_notebooks_run_on_real_faces_and_show_no_picture(data, tmp_path):
     given = ["-p", "profile", "real", "-p", "stage", "teacher", "-p", "seed", "0"]
     for name in ("02-train-a-stage", "03-evaluate-a-stage"):
         command = ("maskinv_lib", "notebook", f"notebooks/{name}.ipynb", str(tmp_path / f"{name}.ipynb"))
-        done = run_module(*command, "--log", str(tmp_path / "log"), *given, **settings)
+        done = run_module(*command, *given, **settings)
         assert done.returncode == 0, done.stderr
     text = (tmp_path / "03-evaluate-a-stage.ipynb").read_text()
     assert "Pictures of real people are not shown." in text

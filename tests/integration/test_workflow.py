@@ -23,7 +23,8 @@ from tests.conftest import ROOT, run_module
 pytestmark = pytest.mark.study
 
 CHECKOUT = ("maskinv_lib", "notebooks", "workflow", "pyproject.toml")
-JOBS = {"faces", "gallery", "compare"} | {
+STUDY = {"render_faces", "show_faces_and_masks", "compare_the_stages"}
+JOBS = STUDY | {
     f"{job}_{stage}_seed_0" for job in ("train", "evaluate") for stage in ("elasticface_arc", "elasticface_arc_aug")
 }
 
@@ -130,7 +131,7 @@ def test_a_changed_loss_runs_its_stages_again(copy):
     change(
         root / "maskinv_lib/training/objectives/margins.py", "F.cross_entropy(logits", "0.5 * F.cross_entropy(logits"
     )
-    assert planned_jobs(root, folder) == JOBS - {"faces", "gallery"}
+    assert planned_jobs(root, folder) == JOBS - STUDY | {"compare_the_stages"}
 
 
 def test_another_objective_runs_nothing_again(copy):
@@ -146,7 +147,7 @@ def test_another_objective_runs_nothing_again(copy):
 def test_a_changed_figure_runs_only_the_notebooks_that_draw_it(copy):
     root, folder = copy
     change(root / "maskinv_lib/reports/figures.py", "xlabel=label, ylim", 'xlabel=f"{label}.", ylim')
-    assert planned_jobs(root, folder) == {"compare"}
+    assert planned_jobs(root, folder) == {"compare_the_stages"}
 
 
 def test_an_added_stage_runs_only_itself_and_the_comparison(copy):
@@ -158,7 +159,7 @@ def test_an_added_stage_runs_only_itself_and_the_comparison(copy):
         'stages=(BASELINE, "elasticface-arc-aug")',
         'stages=(BASELINE, "elasticface-arc-aug", "more-masks")',
     )
-    assert planned_jobs(root, folder) == {"train_more_masks_seed_0", "evaluate_more_masks_seed_0", "compare"}
+    assert planned_jobs(root, folder) == {"train_more_masks_seed_0", "evaluate_more_masks_seed_0", "compare_the_stages"}
 
 
 def test_a_second_seed_runs_only_itself_and_the_comparison(copy):
@@ -167,7 +168,7 @@ def test_a_second_seed_runs_only_itself_and_the_comparison(copy):
     names = {
         line.split()[1].rstrip(":") for line in found.stdout.splitlines() if line.startswith(("rule ", "localrule "))
     }
-    assert names - {"all"} == {name.replace("seed_0", "seed_1") for name in JOBS} - {"faces", "gallery"}
+    assert names - {"all"} == {name.replace("seed_0", "seed_1") for name in JOBS - STUDY} | {"compare_the_stages"}
 
 
 def test_published_stages_are_put_back_and_not_trained_again(copy):
@@ -178,7 +179,7 @@ def test_published_stages_are_put_back_and_not_trained_again(copy):
     assert {"train_elasticface_arc_seed_0"} <= planned_jobs(root, folder)
     restored = run_module("maskinv_lib", "restore", "--profile", "smoke", cwd=root, **settings(folder))
     assert restored.stdout.count(": restored") == 2, restored.stderr
-    assert planned_jobs(root, folder) == {"faces", "gallery", "compare"}
+    assert planned_jobs(root, folder) == STUDY
     change(root / "maskinv_lib/training/loop.py", "LOG_EVERY = 20", "LOG_EVERY = 21")
     stale = run_module("maskinv_lib", "restore", "--profile", "smoke", cwd=root, **settings(folder))
     assert stale.stdout.count(": stale") == 2

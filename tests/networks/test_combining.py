@@ -1,4 +1,4 @@
-"""Combined systems: cosines that are means, choices that are the chosen templates, refusals that name what differs."""
+"""Combined methods: cosines that are means, choices that are the chosen templates, errors that name what differs."""
 
 import math
 
@@ -23,7 +23,7 @@ def worn():
     return {"none": np.zeros(5, bool), "seen": np.ones(8, bool), "unseen": np.arange(8) % 2 == 0}
 
 
-# Side by side
+# Concatenation
 
 
 @pytest.mark.parametrize("widths", [(6,), (6, 6), (4, 8, 3)])
@@ -35,11 +35,11 @@ def test_the_cosine_is_the_mean_of_the_parts_cosines(widths):
         assert math.sqrt(sum(x * x for x in joined[i].tolist())) == pytest.approx(1.0, abs=1e-6)
         for j in range(7):
             cosines = [sum(x * y for x, y in zip(p[i].tolist(), p[j].tolist(), strict=True)) for p in parts]
-            found = sum(x * y for x, y in zip(joined[i].tolist(), joined[j].tolist(), strict=True))
-            assert found == pytest.approx(sum(cosines) / len(cosines), abs=1e-6)
+            combined_cosine = sum(x * y for x, y in zip(joined[i].tolist(), joined[j].tolist(), strict=True))
+            assert combined_cosine == pytest.approx(sum(cosines) / len(cosines), abs=1e-6)
 
 
-def test_parts_stand_in_their_order_and_stay_as_they_were():
+def test_parts_keep_their_order_and_are_not_changed():
     first, second = templates(3, 4, 0, np.float64), templates(3, 2, 1)
     kept = first.copy()
     joined = concatenate([first, second])
@@ -52,11 +52,11 @@ def test_parts_stand_in_their_order_and_stay_as_they_were():
     "parts, words",
     [
         ([], "no templates to concatenate"),
-        ([templates(3, 4, 0), templates(2, 4, 0)], "System 1 has 2 templates and system 0 has 3"),
-        ([templates(3, 4, 0), 2 * templates(3, 4, 0)], "3 of 3 templates of system 1 are not of length 1, the first 2"),
+        ([templates(3, 4, 0), templates(2, 4, 0)], "Method 1 has 2 templates and method 0 has 3"),
+        ([templates(3, 4, 0), 2 * templates(3, 4, 0)], "3 of 3 templates of method 1 are not of length 1, the first 2"),
         (
             [templates(3, 4, 0) * [[1], [np.nan], [0]]],
-            "2 of 3 templates of system 0 are not of length 1, the first",
+            "2 of 3 templates of method 0 are not of length 1, the first",
         ),
         ([templates(3, 4, 0)[0]], r"float array \[N, D\], not float32 \[4\]"),
         ([np.eye(3, dtype=int)], r"not int64 \[3, 3\]"),
@@ -68,10 +68,10 @@ def test_concatenating_refuses_what_does_not_fit(parts, words):
         concatenate(parts)
 
 
-# One or the other
+# Choice
 
 
-def test_each_face_gets_the_template_of_its_system():
+def test_each_face_gets_the_template_of_its_method():
     unmasked, masked = templates(6, 4, 0), templates(6, 4, 1)
     wears = np.array([False, True, True, False, False, True])
     chosen = choose_by_mask(unmasked, masked, wears)
@@ -91,7 +91,7 @@ def test_each_face_gets_the_template_of_its_system():
         (templates(3, 4, 0), np.ones(2, bool), r"wears must be bool \[3\].*bool \[2\]"),
         (templates(3, 4, 0), np.ones(3), r"wears must be bool \[3\].*float64 \[3\]"),
         (templates(3, 4, 0), np.ones((3, 1), bool), r"bool \[3, 1\]"),
-        (templates(3, 4, 0)[0], np.ones(3, bool), "the system for masked faces"),
+        (templates(3, 4, 0)[0], np.ones(3, bool), "the method for masked faces"),
     ],
 )
 def test_choosing_refuses_what_does_not_fit(masked, wears, words):
@@ -99,24 +99,24 @@ def test_choosing_refuses_what_does_not_fit(masked, wears, words):
         choose_by_mask(templates(3, 4, 0), masked, wears)
 
 
-# Over a benchmark's mask kinds
+# All mask kinds of a benchmark
 
 
 def test_concatenation_goes_kind_by_kind():
     parts = [benchmark(4, 10), benchmark(6, 20), benchmark(3, 30)]
-    for found in (combined("concatenate", parts), combined("concatenate", parts, worn())):
-        assert list(found) == ["none", "seen", "unseen"]
-        assert all(np.array_equal(found[kinds], concatenate([part[kinds] for part in parts])) for kinds in found)
-        assert found["seen"].shape == (8, 13)
+    for results in (combined("concatenate", parts), combined("concatenate", parts, worn())):
+        assert list(results) == ["none", "seen", "unseen"]
+        assert all(np.array_equal(results[kinds], concatenate([part[kinds] for part in parts])) for kinds in results)
+        assert results["seen"].shape == (8, 13)
 
 
 @pytest.mark.parametrize("how", HOWS[1:])
 def test_a_choice_goes_kind_by_kind(how):
     unmasked, masked = benchmark(4, 10), benchmark(4, 20)
-    found = combined(how, [unmasked, masked], worn())
-    assert np.array_equal(found["none"], unmasked["none"]) and np.array_equal(found["seen"], masked["seen"])
-    assert np.array_equal(found["unseen"][::2], masked["unseen"][::2])
-    assert np.array_equal(found["unseen"][1::2], unmasked["unseen"][1::2])
+    results = combined(how, [unmasked, masked], worn())
+    assert np.array_equal(results["none"], unmasked["none"]) and np.array_equal(results["seen"], masked["seen"])
+    assert np.array_equal(results["unseen"][::2], masked["unseen"][::2])
+    assert np.array_equal(results["unseen"][1::2], unmasked["unseen"][1::2])
 
 
 def without(kinds):
@@ -128,9 +128,9 @@ def without(kinds):
     [
         ("concatenat", [benchmark(4, 0)], None, "Did you mean 'concatenate'"),
         ("concatenate", [], None, "nothing to combine"),
-        ("concatenate", [benchmark(4, 0), without("seen")], None, r"system 1 lacks \['seen'\]"),
-        ("concatenate", [without("seen"), benchmark(4, 0)], None, r"system 1 alone has \['seen'\]"),
-        ("by true mask", [benchmark(4, 0)] * 3, worn(), "takes two systems.*not 3"),
+        ("concatenate", [benchmark(4, 0), without("seen")], None, r"method 1 lacks \['seen'\]"),
+        ("concatenate", [without("seen"), benchmark(4, 0)], None, r"method 1 alone has \['seen'\]"),
+        ("by true mask", [benchmark(4, 0)] * 3, worn(), "takes two methods.*not 3"),
         ("by true mask", [benchmark(4, 0)] * 2, None, "wears is None"),
         ("by predicted mask", [benchmark(4, 0)] * 2, {"none": np.ones(5, bool)}, r"wears lacks \['seen', 'unseen'\]"),
         ("by true mask", [benchmark(4, 0), benchmark(5, 0)], worn(), "Mask kinds 'none': .* one shape"),

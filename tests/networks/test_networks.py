@@ -1,6 +1,4 @@
-"""The networks: published shapes and counts, the contract at their door, initial weights as a function of the seed."""
-
-import re
+"""iResNet: published shapes and counts, its unit and PReLU written out, and the scaling of pixels."""
 
 import pytest
 import torch
@@ -17,13 +15,6 @@ PUBLISHED = {  # units per layer, parameters, tensors: counted on the published 
     "iresnet50": ((3, 4, 14, 3), 43_590_848, 475),
     "iresnet100": ((3, 13, 30, 3), 65_156_160, 925),
 }
-ORANGE = torch.tensor([250, 120, 10], dtype=torch.uint8)[None, :, None, None]
-
-
-def orange(count: int = 2) -> torch.Tensor:
-    """One flat colour with a grey ramp over it, uint8 [count, 3, 112, 112]."""
-    ramp = torch.arange(112) // 24 * torch.arange(count)[:, None]
-    return (ORANGE.expand(count, 3, 112, 112).int() - ramp[:, None, None, :]).clamp(0, 255).to(torch.uint8)
 
 
 def expected_shapes(blocks, widths, side, size):
@@ -53,35 +44,26 @@ def expected_shapes(blocks, widths, side, size):
 def test_published_networks_have_the_published_tensors(name):
     blocks, parameters, keys = PUBLISHED[name]
     network = outline(name)
-    found = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
-    assert found == expected_shapes(blocks, (64, 128, 256, 512), 7, 512)
-    assert len(found) == keys
+    shapes = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+    assert shapes == expected_shapes(blocks, (64, 128, 256, 512), 7, 512)
+    assert len(shapes) == keys
     assert sum(p.numel() for p in network.parameters()) == parameters
 
 
 def test_compact_is_small_and_laid_out_alike():
     network = build_network("compact")
-    found = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
-    assert found == expected_shapes((1, 1, 1, 1), (24, 48, 96, 192), 4, 128)
+    shapes = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+    assert shapes == expected_shapes((1, 1, 1, 1), (24, 48, 96, 192), 4, 128)
     assert 1.05e6 < sum(p.numel() for p in network.parameters()) < 1.15e6
+    assert network.fc.weight.abs().max().item() <= 3072**-0.5
 
 
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name != "mobilefacenet"])
 def test_every_iresnet_fixes_what_the_published_weights_fix(name):
     network = outline(name, embedding_size=64)
-    assert not network.features.weight.requires_grad
-    assert [n for n, p in network.named_parameters() if not p.requires_grad] == ["features.weight"]
     norms = [m for m in network.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
     assert {m.eps for m in norms} == {1e-5}
     assert network.dropout.p == 0.0
-    assert network.embedding_size == 64 and network.name == name
-
-
-def test_iresnet18_halves_the_face_four_times():
-    network = build_network("iresnet18", embedding_size=32).eval()
-    with torch.no_grad():
-        assert network.maps(torch.zeros(1, 3, 112, 112)).shape == (1, 512, 7, 7)
-        assert network(orange(1)).shape == (1, 32)
 
 
 def test_a_unit_is_bn_conv_bn_prelu_conv_bn_plus_shortcut():
@@ -119,70 +101,21 @@ def test_prelu_in_training_equals_torch_in_value_and_gradient(dtype):
     assert torch.allclose(gradients[0][1], gradients[1][1], rtol=2e-2 if dtype == torch.bfloat16 else 1e-5)
 
 
-def test_weights_depend_on_the_seed_alone_and_leave_the_global_state():
-    before = torch.get_rng_state()
-    one = build_network("compact", seed=1)
-    assert torch.equal(torch.get_rng_state(), before)
-    torch.rand(7)
-    again, other = build_network("compact", seed=1), build_network("compact", seed=2)
-    same = [torch.equal(a, b) for a, b in zip(one.state_dict().values(), again.state_dict().values(), strict=True)]
-    assert all(same)
-    assert not torch.equal(one.conv1.weight, other.conv1.weight)
-    assert one.layer4[0].conv2.weight.std().item() == pytest.approx(0.1, rel=0.02)
-    assert one.fc.weight.abs().max().item() <= 3072**-0.5
-
-
-def test_unknown_networks_and_sizes_are_refused():
-    with pytest.raises(ValueError, match="Did you mean 'iresnet50'"):
-        build_network("iResNet50")
-    with pytest.raises(ValueError, match="embedding_size"):
-        build_network("compact", embedding_size=0)
-
-
 @pytest.mark.parametrize("mean, scale", [(127.5, 127.5), (127.5, 128.0), (0.0, 255.0)])
 def test_uint8_and_float_enter_as_the_same_pixels(mean, scale):
     contract = InputContract(name="test", mean=mean, scale=scale)
-    faces = orange()
-    from_bytes, from_floats = contract.scaled(faces), contract.scaled(faces / 127.5 - 1)
+    images = torch.full((2, 3, 112, 112), 250, dtype=torch.uint8)
+    images[1] = torch.arange(112)
+    from_bytes, from_floats = contract.scaled(images), contract.scaled(images / 127.5 - 1)
     assert from_bytes[0, 0, 0, 0].item() == pytest.approx((250 - mean) / scale, abs=1e-6)
     assert torch.allclose(from_bytes, from_floats, atol=1e-6)
     assert from_bytes.dtype == from_floats.dtype == torch.float32
 
 
-FLOAT = torch.zeros(2, 3, 112, 112) - 0.5
-REFUSED = {
-    "none negative": FLOAT + 1,
-    "0..255, hand them over as uint8": orange().float(),
-    "from -3": FLOAT * 6,
-    "NaN": FLOAT.clone().index_fill_(0, torch.tensor(1), float("nan")),
-    "[2, 3, 112, 96]": FLOAT[..., :96],
-    "[2, 3, 160, 160]": torch.zeros(2, 3, 160, 160, dtype=torch.uint8),
-    "permute(0, 3, 1, 2)": orange().permute(0, 2, 3, 1),
-    "three channels": orange()[:, :1],
-    "torch.int64": orange().long(),
-    "images[None]": orange()[0],
-    "empty": orange()[:0],
-    "ndarray": orange().numpy(),
-}
-
-
-@pytest.mark.parametrize("words", REFUSED)
-def test_the_door_says_what_it_expects_and_what_came(words):
-    network = build_network("compact")
-    with pytest.raises(ValueError, match=re.escape(words)) as caught:
-        network(REFUSED[words])
-    assert "uint8 [B, 3, 112, 112] RGB in 0..255, or the same shape as float in [-1, 1]" in str(caught.value)
-
-
 def test_floats_a_rounding_beyond_the_ends_pass():
-    assert InputContract(name="test", mean=127.5, scale=127.5).scaled(FLOAT * 2.01).shape == (2, 3, 112, 112)
-
-
-def test_training_in_bf16_gives_float32_embeddings_and_finite_gradients():
-    network = build_network("compact").to(memory_format=torch.channels_last)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        embeddings = network(orange(4))
-    embeddings.square().mean().backward()
-    assert embeddings.dtype == torch.float32
-    assert all(p.grad.isfinite().all() for p in network.parameters() if p.requires_grad)
-    assert torch.equal(network.features.weight, torch.ones(128))
+    assert InputContract(name="test", mean=127.5, scale=127.5).scaled(torch.full((2, 3, 112, 112), -1.005)).shape == (
+        2,
+        3,
+        112,
+        112,
+    )

@@ -10,27 +10,31 @@ import torch
 from maskinv_lib.networks import build_network
 from maskinv_lib.networks.onnx import export_onnx
 from maskinv_lib.networks.templates import NetworkRecogniser
+from maskinv_lib.networks.upper_face import ROW
+from tests.networks.samples import faces, trained
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 onnxruntime = pytest.importorskip("onnxruntime")
 
 
-def trained(name, **settings):
-    """A network whose batch norms have seen faces, so that folding them changes something."""
-    network = build_network(name, seed=3, **settings)
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        network(torch.randint(0, 256, (16, 3, 112, 112), generator=generator, dtype=torch.uint8))
-    return network
+@pytest.fixture(scope="module")
+def export(tmp_path_factory):
+    """Return a function that exports a network by name, once: (network in training mode, path)."""
+    exports = {}
+
+    def exported(name):
+        if name not in exports:
+            network, folder = trained(name, 64), tmp_path_factory.mktemp("onnx")
+            exports[name] = network, export_onnx(network, folder / "model.onnx", {"stage": "maskinv-hg", "seed": 3})
+        return exports[name]
+
+    return exported
 
 
-@pytest.fixture(scope="module", params=["compact", "mobilefacenet"])
-def exported(request, tmp_path_factory):
-    torch.set_num_threads(1)
-    network = trained(request.param, embedding_size=64)
-    facts = {"stage": "maskinv-hg", "seed": 3}
-    return network, export_onnx(network, tmp_path_factory.mktemp("onnx") / f"{request.param}.onnx", facts)
+@pytest.fixture(params=["compact", "mobilefacenet", "upper-face:compact", "two-branch:compact"])
+def exported(request, export):
+    return export(request.param)
 
 
 def session(path):
@@ -39,23 +43,27 @@ def session(path):
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
+def run(path, images):
+    """Return the graph's embeddings of uint8 faces."""
+    return session(path).run(None, {"pixels": images.numpy().astype(np.float32)})[0]
+
+
 @pytest.mark.parametrize("batch", [1, 2, 7])
 def test_templates_are_torch_s_for_any_batch_size(exported, batch):
     network, path = exported
-    generator = torch.Generator().manual_seed(batch)
-    images = torch.randint(0, 256, (batch, 3, 112, 112), generator=generator, dtype=torch.uint8)
-    (found,) = session(path).run(None, {"pixels": images.numpy().astype(np.float32)})
+    images = faces(batch, seed=batch)
+    embeddings = run(path, images)
     expected = NetworkRecogniser(network).embeddings(images, flip=False).numpy()
-    assert found.dtype == np.float32 and found.shape == (batch, 64)
-    unit = [e / np.linalg.norm(e, axis=1, keepdims=True) for e in (found, expected)]
+    assert embeddings.dtype == np.float32 and embeddings.shape == (batch, 64)
+    assert np.allclose(embeddings, expected, atol=1e-4)
+    unit = [e / np.linalg.norm(e, axis=1, keepdims=True) for e in (embeddings, expected)]
     assert np.abs(unit[0] - unit[1]).max() < 1e-5
 
 
 def test_a_template_is_the_sum_of_both_views(exported):
     network, path = exported
-    images = torch.randint(0, 256, (3, 3, 112, 112), dtype=torch.uint8)
-    run = session(path)
-    views = [run.run(None, {"pixels": x.numpy().astype(np.float32)})[0] for x in (images, images.flip(-1))]
+    images = faces(3)
+    views = [run(path, x) for x in (images, images.flip(-1))]
     summed = sum(views) / np.linalg.norm(sum(views), axis=1, keepdims=True)
     assert np.abs(summed - NetworkRecogniser(network).templates(images).numpy()).max() < 1e-5
 
@@ -63,10 +71,10 @@ def test_a_template_is_the_sum_of_both_views(exported):
 def test_the_file_says_its_contract(exported):
     network, path = exported
     model = onnx.load(path)
-    told = {prop.key: prop.value for prop in model.metadata_props}
-    assert "RGB, values 0 to 255" in told["input"] and "no mirror image" in told["output"]
-    assert (told["network"], told["embedding_size"]) == (network.name, "64")
-    assert (told["stage"], json.loads(told["seed"])) == ("maskinv-hg", 3)
+    metadata = {prop.key: prop.value for prop in model.metadata_props}
+    assert "RGB, values 0 to 255" in metadata["input"] and "no mirror image" in metadata["output"]
+    assert (metadata["network"], metadata["embedding_size"]) == (network.name, "64")
+    assert (metadata["stage"], json.loads(metadata["seed"])) == ("maskinv-hg", 3)
     (entry,), (out,) = session(path).get_inputs(), session(path).get_outputs()
     assert (entry.name, entry.type, entry.shape) == ("pixels", "tensor(float)", ["batch", 3, 112, 112])
     assert (out.name, out.shape[0]) == ("embedding", "batch")
@@ -78,6 +86,13 @@ def test_the_file_is_whole_and_carries_no_trace_of_a_machine(exported):
     data = path.read_bytes()
     for trace in (b"site-packages", b"stack_trace", b'File "', b"maskinv_lib/", str(path.parent).encode()):
         assert trace not in data
+
+
+def test_an_exported_upper_face_network_does_not_see_the_lower_face(export):
+    below = faces(3)
+    below[:, :, ROW:] = 7
+    path = export("upper-face:compact")[1]
+    assert np.array_equal(run(path, faces(3)), run(path, below))
 
 
 def test_exporting_leaves_the_network_as_it_was(exported):

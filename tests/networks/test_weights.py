@@ -35,9 +35,6 @@ def test_a_network_comes_back_with_its_facts(path, network):
     assert loaded.name == "compact" and loaded.embedding_size == 16
     assert metadata["stage"] == "maskinv-lg" and metadata["seed"] == 3 and metadata["teacher"] is None
     assert metadata["input_contract"] == {"name": "minus one to one", "mean": 127.5, "scale": 127.5}
-    pairs = zip(network.state_dict().items(), loaded.state_dict().items(), strict=True)
-    assert all(a == b and torch.equal(x, y) for (a, x), (b, y) in pairs)
-    assert not loaded.features.weight.requires_grad and loaded.conv1.weight.requires_grad
 
 
 def test_the_stored_contract_is_the_one_applied(tmp_path, network):

@@ -1,4 +1,4 @@
-"""A study gathered from its runs: paired, with means over seeds, and as tables for other programs."""
+"""A study read from its runs: paired, with means over seeds, and as tables for other programs."""
 
 import shutil
 
@@ -7,7 +7,7 @@ import pytest
 
 from maskinv_lib.pipeline import records
 from maskinv_lib.reports import comparison
-from maskinv_lib.reports.figures import stage_rates as draw_ladder
+from maskinv_lib.reports.figures import stage_rates
 from maskinv_lib.study import jobs
 from tests import tiny
 
@@ -15,13 +15,13 @@ MASKED = ("masked-masked", "unseen")
 
 
 @pytest.fixture
-def gathered(ladder):
-    return comparison.gather(tiny.profile())[0]
+def results(ladder):
+    return comparison.read_results(tiny.profile())[0]
 
 
-def test_the_ladder_is_gathered_in_order_and_says_where_from(ladder):
-    found, source = comparison.gather(tiny.profile(), 1)
-    assert list(found) == list(tiny.RUNGS) and source == "evaluated here"
+def test_the_rungs_are_read_in_order_and_says_where_from(ladder):
+    found, source = comparison.read_results(tiny.profile(), 1)
+    assert list(found) == list(tiny.RUNGS) and source == "computed in this run"
     assert comparison.seeds_in_words(found) == "1 seed"
     expected = ladder[1]["kd-only"].evaluations[MASKED].metrics["eer"]
     assert found["kd-only"][0].evaluations[MASKED].metrics["eer"] == expected
@@ -29,7 +29,7 @@ def test_the_ladder_is_gathered_in_order_and_says_where_from(ladder):
 
 def test_a_missing_seed_names_the_command(ladder):
     with pytest.raises(FileNotFoundError, match=r"elasticface-arc, seed 1 has no readable.*03-evaluate.*-p seed 1"):
-        comparison.gather(tiny.profile(), 2)
+        comparison.read_results(tiny.profile(), 2)
 
 
 def test_where_nothing_ran_the_published_stages_are_read(shared, ladder, fresh, tmp_path, monkeypatch):
@@ -38,7 +38,7 @@ def test_where_nothing_ran_the_published_stages_are_read(shared, ladder, fresh, 
             place = tmp_path / "published/tiny/stages" / name / f"seed-{seed}"
             shutil.copytree(shared[0] / "tiny/seed-0" / name, place)
     monkeypatch.setenv("MASKINV_RESULTS", str(tmp_path / "published"))
-    found, source = comparison.gather(tiny.profile())
+    found, source = comparison.read_results(tiny.profile())
     assert "published" in source and comparison.seeds_in_words(found) == "2 seeds"
 
 
@@ -49,62 +49,65 @@ def test_numbers_of_other_code_or_settings_are_not_mixed_in(shared, fresh, tmp_p
             shutil.copytree(shared[0] / "tiny/seed-0" / name, target)
             text = (target / "metrics.json").read_text()
             (target / "metrics.json").write_text(text.replace('{"key":"', '{"key":"x', 1))
-    with pytest.raises(ValueError, match=r"evaluated with other code or settings\. Make it anew with: .*03-evaluate"):
-        comparison.gather(tiny.profile(), 1)
+    with pytest.raises(ValueError, match=r"evaluated with other code or settings\. Make it again with: .*03-evaluate"):
+        comparison.read_results(tiny.profile(), 1)
     shutil.rmtree(fresh / "tiny")
     monkeypatch.setenv("MASKINV_RESULTS", str(tmp_path / "published"))
-    assert "other code, settings or data than those here" in comparison.gather(tiny.profile())[1]
+    assert "other code, settings or data than those here" in comparison.read_results(tiny.profile())[1]
     assert "Nothing written" in comparison.save_tables(tiny.profile(), records.PUBLISHED, metrics=None)
 
 
 def test_where_there_is_nothing_the_command_is_named(fresh):
     with pytest.raises(FileNotFoundError, match="Make them with: make study PROFILE=tiny"):
-        comparison.gather(tiny.profile())
+        comparison.read_results(tiny.profile())
 
 
-def test_rungs_hold_the_mean_and_each_seed(gathered):
-    two = {name: [found[0], found[0]] for name, found in gathered.items()}
-    means, dots = comparison.rungs(two, [MASKED], "eer")
-    value = gathered["maskinv-lg"][0].evaluations[MASKED].metrics["eer"].value
+def test_rungs_hold_the_mean_and_each_seed(results):
+    two = {name: [found[0], found[0]] for name, found in results.items()}
+    means, dots = comparison.rate_by_stage(two, [MASKED]), comparison.seed_values(two, [MASKED])
+    value = results["maskinv-lg"][0].evaluations[MASKED].metrics["eer"].value
     assert means["masked-masked, unseen masks"]["maskinv-lg"].value == pytest.approx(value)
     assert dots["masked-masked, unseen masks"]["maskinv-lg"] == [value, value]
-    several, _ = comparison.rungs(two, [MASKED], "eer", "fmr100")
+    several = comparison.metrics_by_stage(two, [MASKED], "eer", "fmr100")
     assert set(several["masked-masked, unseen masks"]["kd-only"]) == {"eer", "fmr100"}
 
 
-def test_metrics_frame_has_a_mean_only_of_several_seeds(gathered):
-    one = comparison.metrics_frame({"kd-only": gathered["kd-only"]})
+def test_metrics_frame_has_a_mean_only_of_several_seeds(results):
+    one = comparison.metrics_frame({"kd-only": results["kd-only"]})
     assert set(one["seed"]) == {0} and tuple(one.columns) == comparison.METRIC_COLUMNS
-    two = comparison.metrics_frame({"kd-only": gathered["kd-only"] * 2})
+    two = comparison.metrics_frame({"kd-only": results["kd-only"] * 2})
     assert set(two["seed"]) == {0, "all"}
     place = (two["condition"] == "masked-masked") & (two["mask_kinds"] == "unseen") & (two["metric"] == "eer")
     assert two[place].groupby("seed")["value"].mean().nunique() == 1
 
 
-def test_differences_pair_stages_and_keep_claims_apart_from_the_rest(gathered):
-    deciding, others = comparison.differences(gathered, tiny.profile())
+def test_differences_pair_stages_and_keep_claims_apart_from_the_rest(results):
+    deciding, others = comparison.differences(results, tiny.profile())
     assert {row.claim for row in deciding} == {1, 2, 3, 4, 5, 6} and {row.claim for row in others} == {None}
     row = next(row for row in deciding if row.claim == 2 and row.condition == "masked-masked")
-    a, b = (gathered[name][0].evaluations[MASKED].metrics["eer"].value for name in (row.stage, row.against))
+    a, b = (results[name][0].evaluations[MASKED].metrics["eer"].value for name in (row.stage, row.against))
     assert row.difference == pytest.approx(a - b)
     assert {row.verdict for row in deciding} == {"undecided"}  # one seed decides nothing
 
 
-def test_csv_files_keep_numbers_and_leave_missing_values_empty(tmp_path, gathered):
-    deciding, others = comparison.differences(gathered, tiny.profile())
+def test_csv_files_keep_numbers_and_leave_missing_values_empty(results):
+    deciding, others = comparison.differences(results, tiny.profile())
     frame = comparison.differences_frame(deciding + others)
-    comparison.write_csv(tmp_path / "d.csv", frame)
-    read = pd.read_csv(tmp_path / "d.csv")
+    said = comparison.save_tables(tiny.profile(), records.HERE, d=frame)
+    path = jobs.study_folder(tiny.profile(), kind="tables") / "d.csv"
+    assert said == f"{len(frame)} rows in d.csv"
+    read, text = pd.read_csv(path), path.read_text()
+    path.unlink()
     assert read["difference"].to_numpy() == pytest.approx(frame["difference"].to_numpy(float), nan_ok=True)
-    assert ",,\n" in (tmp_path / "d.csv").read_text() and "nan" not in (tmp_path / "d.csv").read_text().lower()
+    assert ",,\n" in text and "nan" not in text.lower()
 
 
-def test_figures_are_saved_twice(gathered):
-    means, dots = comparison.rungs(gathered, [MASKED], "eer")
-    figure = draw_ladder(means, seeds=dots)
+def test_figures_are_saved_twice(results):
+    means = comparison.rate_by_stage(results, [MASKED])
+    figure = stage_rates(means, seeds=comparison.seed_values(results, [MASKED]))
     comparison.save_figure(tiny.profile(), records.PUBLISHED, "other", figure)
     comparison.save_figure(tiny.profile(), records.HERE, "ladder", figure)
-    folder = jobs.tables(tiny.profile(), tiny.profile().benchmarks[0], "figures")
+    folder = jobs.study_folder(tiny.profile(), kind="figures")
     assert (folder / "ladder.png").read_bytes()[1:4] == b"PNG" and "<svg" in (folder / "ladder.svg").read_text()
     assert not list(folder.glob("other*"))
     for path in folder.iterdir():
@@ -113,7 +116,7 @@ def test_figures_are_saved_twice(gathered):
 
 def test_a_run_s_published_numbers_are_its_own(ladder):
     run = tiny.run_of("kd-only")
-    rows = comparison.evaluation_rows(run, 0, comparison.own_metrics(records.read_evaluation(run).evaluations))
+    rows = comparison.evaluation_rows(run, 0, comparison.over_seeds([records.read_evaluation(run).evaluations]))
     assert {row["stage"] for row in rows} == {"kd-only"} and {row["benchmark"] for row in rows} == {"rendered-test"}
     bounded = [row for row in rows if row["metric"] == "eer"]
     assert all(row["low"] <= row["value"] <= row["high"] for row in bounded) and len(bounded) == 8

@@ -19,13 +19,13 @@ def halves() -> Faces:
 
 
 def test_some_faces_come_person_by_person():
-    shown = explain.some(halves(), people=3, views=2)
+    shown = explain.first_views(halves(), people=3, views=2)
     assert shown.identity.tolist() == [0, 0, 1, 1, 2, 2]
 
 
 def test_masked_faces_differ_only_under_their_mask_and_begin_again():
     faces = halves()
-    shown = explain.masked(faces, "seen", 24)
+    shown = explain.masked_faces(faces, "seen", 24)
     plain = faces.images[::4][torch.arange(24) % 20]
     assert shown.identity.tolist() == [*range(20), 0, 1, 2, 3]
     assert torch.equal(shown.images[:, :, :30], plain[:, :, :30]) and not torch.equal(shown.images, plain)
@@ -44,7 +44,7 @@ def test_masks_cover_the_lower_face_and_coverage_counts_it():
     faces = halves()
     covered = explain.cover_map(faces, "unseen", 64)
     assert covered[:40].max() == 0 and covered[95, 56] > 0.9
-    frame = explain.coverage(faces, "unseen", 64)
+    frame = explain.mask_coverage(faces, "unseen", 64)
     assert list(frame.columns) == ["kinds", "kind", "coverage"] and len(frame) == 64
     assert abs(frame["coverage"].mean() - covered.mean()) < 0.03
 

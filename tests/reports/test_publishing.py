@@ -16,7 +16,8 @@ from PIL import Image
 from maskinv_lib.__main__ import main
 from maskinv_lib.reports import index, publishing
 from maskinv_lib.study import jobs
-from maskinv_lib.study.runs import EVALUATION_CODE, Run, planned_runs
+from maskinv_lib.study.data import RenderedFaces
+from maskinv_lib.study.runs import Run, planned_runs
 from maskinv_lib.utils import files, paths
 from tests import tiny
 
@@ -198,7 +199,7 @@ def test_an_unfinished_study_is_not_published_and_what_was_there_stays(finished,
     publishing.publish(profile)
     before = published()
     (finished / lacking).unlink()
-    with pytest.raises(FileNotFoundError, match=r"nothing to publish\. Make it with: make study PROFILE=tiny"):
+    with pytest.raises(FileNotFoundError, match=r"nothing can be published\. Make it with: make study PROFILE=tiny"):
         publishing.publish(profile)
     assert published() == before
 
@@ -293,7 +294,7 @@ def test_one_stage_is_restored_alone(only_results, profile, capsys):
 
 def test_a_stale_stage_is_not_restored_and_said_to_be_stale(only_results, profile, monkeypatch, capsys):
     key = tiny.run_of("kd-only").evaluation_key
-    monkeypatch.setitem(EVALUATION_CODE, "rendered", ("evaluation.metrics",))
+    monkeypatch.setattr(RenderedFaces, "test_code", ("evaluation.metrics",))
     publishing.restore(profile, "kd-only")
     out = capsys.readouterr().out
     assert f"kd-only, seed 0: stale: published with other code or settings (key {key}, now " in out
@@ -366,14 +367,14 @@ def test_the_readme_shows_what_the_published_laptop_study_said(tmp_path):
     target, readme = tmp_path / "laptop", tmp_path / "README.md"
     files.write_text(target / "tables/metrics.csv", METRICS)
     files.write_json(target / "profile.json", {"took": {"seconds": 900, "seeds": 5}})
-    readme.write_text(f"before\n{index.SAID[0]}\nold\n{index.SAID[1]}\nafter\n")
+    readme.write_text(f"before\n{index.OUTPUT_MARKS[0]}\nold\n{index.OUTPUT_MARKS[1]}\nafter\n")
     for _ in range(2):
-        index._renew_readme(readme, target)
+        index.renew_readme(readme, target)
     text = readme.read_text()
-    assert text.startswith("before\n") and text.endswith(f"{index.SAID[1]}\nafter\n") and "old" not in text
+    assert text.startswith("before\n") and text.endswith(f"{index.OUTPUT_MARKS[1]}\nafter\n") and "old" not in text
     assert "2.10" in text and "One seed took 15 minutes of one core (mean of 5 seeds)" in text
     readme.write_text("no marks")
-    index._renew_readme(readme, target)
+    index.renew_readme(readme, target)
     assert readme.read_text() == "no marks"
 
 
@@ -384,7 +385,7 @@ def test_the_index_ranks_many_systems_and_leaves_few_to_their_verdicts(tmp_path)
     path, few = tmp_path / "ranking.csv", tmp_path / "few.csv"
     put(path, head + "\n".join(rows) + "\n")
     lines = index._ranking_lines(path).splitlines()
-    assert "mean of 3 seeds" in lines[0] and "stands to aug" in lines[0] and lines[2] == "| system | a | b |"
+    assert "mean of 3 seeds" in lines[0] and "against aug" in lines[0] and lines[2] == "| method | a | b |"
     assert [line.split(" | ")[0].strip("| ") for line in lines[4:7]] == ["told", "method-0", "method-1"]
     assert "| told | 1.00 (oracle) | 1.00 (oracle) |" in lines and "| method-0 | 19.00 (1., better) |" in lines[5]
     put(few, head + "\n".join(rows[:8]) + "\n")
@@ -403,7 +404,7 @@ def test_a_duration_is_that_of_the_seeds_whose_jobs_are_all_known(finished, prof
     (finished / "events.jsonl").unlink()
     assert publishing._took(finished, runs) == {} and index._duration({}) == ""
     before = {"seconds": 9, "seeds": 3}
-    files.write_json(publishing.results(profile) / "profile.json", {"took": before})
+    files.write_json(publishing.results_folder(profile) / "profile.json", {"took": before})
     assert publishing._took(finished, runs) == before  # only the comparison ran again: the seeds took what they took
 
 
@@ -423,7 +424,9 @@ def test_what_does_not_belong_together_is_not_published(finished, profile):
     before = published()
     later = (finished / "compare.ipynb").stat().st_mtime + 60
     os.utime(finished / "keys" / "compare", (later, later))
-    with pytest.raises(FileNotFoundError, match=r"Older than the code.*: compare\. Renew with: make study .* SEEDS=2"):
+    with pytest.raises(
+        FileNotFoundError, match=r"Older than the code.*: compare the stages\. Renew with: make study .* SEEDS=2"
+    ):
         publishing.publish(profile)
     shutil.rmtree(finished / "seed-1" / "kd-only")
     with pytest.raises(FileNotFoundError, match="Not every stage has every seed: kd-only seed 1"):

@@ -24,12 +24,12 @@ LUCKY = Metric(name="eer", value=0.0, low=0.0, high=0.0, genuine=9, impostor=9)
 
 
 @pytest.fixture(scope="module")
-def measured(shared, trained_systems):
+def measured(shared, trained_methods):
     """Every system of the tiny profile, measured, as if with two seeds."""
     with pytest.MonkeyPatch.context() as patch:
         tiny.register(patch, shared[0])
         beside = [stage.name for stage in methods.METHODS if stage.question != "ingredient"]
-        found = dict(shared[2]) | {name: evaluate.evaluate_run(tiny.system(name)) for name in beside}
+        found = dict(shared[2]) | {name: evaluate.evaluate_run(tiny.method_run(name)) for name in beside}
     again = {name: dataclasses.replace(one, run=dataclasses.replace(one.run, seed=1)) for name, one in found.items()}
     return {name: [dataclasses.replace(one, facts=FACTS), dataclasses.replace(again[name], facts=FACTS)]
             for name, one in found.items()}  # fmt: skip
@@ -45,17 +45,17 @@ def text_of(shown) -> str:
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_a_section_shows_its_systems_against_what_they_vary(question, measured, ladder):
     profile = tiny.profile()
-    shown = sections.section(measured, profile, question)
+    shown = sections.compare_methods(measured, profile, question=question)
     names = [stage.name for stage in STAGES.values() if stage.question == question]
     assert names and all(f">{name}<" in text_of(shown) for name in names)
     assert sum(isinstance(one, Figure) for one in shown) == 1
-    assert f"minus that of {sections.anchor_of(profile, question)}" in text_of(shown)
+    assert f"minus that of {sections.reference_of(profile, question)}" in text_of(shown)
     assert ("minus that of maskinv-lambda3000" in text_of(shown)) == (question == "own")
 
 
 def test_a_section_whose_systems_did_not_run_says_how_to_run_them(measured, ladder):
     rungs = comparison.rungs_of(measured, tiny.profile())
-    (said,) = sections.section(rungs, tiny.profile(), "neighbours")
+    (said,) = sections.compare_methods(rungs, tiny.profile(), question="neighbours")
     assert isinstance(said, Markdown) and "SCOPE=all" in said.data
 
 
@@ -67,16 +67,16 @@ def test_every_question_has_a_rung_to_be_compared_with_on_either_ladder():
         stages=("teacher", "finetune-clean", "elasticface-arc-aug", "maskinv-hg"),
         stands_for={BASELINE: "teacher"},
     )
-    assert {sections.anchor_of(real, question) for question in questions} <= set(real.stages)
-    assert sections.anchor_of(real, "margins") == "finetune-clean"
-    assert {sections.anchor_of(tiny.profile(), question) for question in questions} <= set(tiny.RUNGS)
+    assert {sections.reference_of(real, question) for question in questions} <= set(real.stages)
+    assert sections.reference_of(real, "margins") == "finetune-clean"
+    assert {sections.reference_of(tiny.profile(), question) for question in questions} <= set(tiny.RUNGS)
 
 
 def test_the_ranking_holds_every_system_under_every_condition_and_marks_oracles(measured, ladder):
-    standings = sections.ranked(measured, tiny.profile())
+    standings = sections.rank_methods(measured, tiny.profile())
     assert len(standings) == 3 * len(measured)
     assert {one.stage for one in standings if one.rank is None} == {"srt-oracle", "mask-aware-oracle"}
-    tables = sections.rankings_shown(measured, standings)
+    tables = sections.ranking_tables(measured, standings)
     assert len(tables) == 3 and "our reading" in text_of(tables) and "oracle: told which" in text_of(tables)
     frame = sections.ranking_frame(measured, tiny.profile(), standings)
     assert list(frame.columns) == list(rankings.COLUMNS) and set(frame["benchmark"]) == {"rendered-test"}
@@ -92,12 +92,12 @@ def test_all_places_of_the_ranking_rest_on_the_seeds_that_every_system_has(measu
         return dataclasses.replace(one, run=dataclasses.replace(one.run, seed=2), evaluations=parts)
 
     lucky = {**measured, "kd-only": [*measured["kd-only"], better(measured["kd-only"][0])]}
-    assert sections.ranked(lucky, tiny.profile()) == sections.ranked(measured, tiny.profile())
-    assert {one.seeds for one in sections.ranked(lucky, tiny.profile())} == {2}
+    assert sections.rank_methods(lucky, tiny.profile()) == sections.rank_methods(measured, tiny.profile())
+    assert {one.seeds for one in sections.rank_methods(lucky, tiny.profile())} == {2}
 
 
 def test_rungs_that_saw_masks_are_drawn_against_masks_alone(measured, ladder):
-    figure = sections.paired(measured, tiny.profile())
+    figure = sections.compare_rungs(measured, tiny.profile())
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert names == ["kd-only", "maskinv-lg", "maskinv-lambda3000", "maskinv-hg"]
     rates = [measured[name][0].evaluations["masked-masked", "unseen"].metrics["eer"].value for name in (names[0], AUG)]
@@ -105,13 +105,13 @@ def test_rungs_that_saw_masks_are_drawn_against_masks_alone(measured, ladder):
     assert any(x == pytest.approx(100 * (rates[0] - rates[1])) for x in drawn)
     assert "elasticface-arc-aug, points" in figure.axes[0].get_xlabel()
     few = {name: measured[name] for name in ("elasticface-arc", AUG)}
-    assert isinstance(sections.paired(few, tiny.profile()), Markdown)
+    assert isinstance(sections.compare_rungs(few, tiny.profile()), Markdown)
 
 
 def test_power_needs_two_seeds(measured, ladder):
-    assert "seeds for 1 point" in sections.power(measured, tiny.profile()).to_html()
+    assert "seeds for 1 point" in sections.power_table(measured, tiny.profile()).to_html()
     one = {name: found[:1] for name, found in measured.items()}
-    assert isinstance(sections.power(one, tiny.profile()), Markdown)
+    assert isinstance(sections.power_table(one, tiny.profile()), Markdown)
 
 
 def test_sweeps_mix_rungs_with_runs_of_their_own(measured, ladder):
@@ -137,7 +137,7 @@ def test_masks_that_trade_places_are_judged_on_both_families(measured, ladder):
         assert run.plan.mask_kinds == "unseen"
         train(run)
         found[run.name] = [evaluate.evaluate_run(run)]
-    shown = sections.masks_traded(found, tiny.profile()).data
+    shown = sections.swapped_masks(found, tiny.profile()).data
     assert len(shown) == 4 and list(shown.columns) == [
         "masked-unmasked, seen masks", "masked-unmasked, unseen masks",
         "masked-masked, seen masks", "masked-masked, unseen masks",

@@ -13,7 +13,6 @@ from maskinv_lib.evaluation.verdicts import CLAIMS, Difference
 from maskinv_lib.pipeline import records
 from maskinv_lib.pipeline.train import Trained
 from maskinv_lib.reports import tables
-from maskinv_lib.study.profiles import get_profile
 from maskinv_lib.study.runs import open_run
 
 STAGES = ("elasticface-arc", "elasticface-arc-aug")
@@ -110,9 +109,9 @@ def test_stages_show_the_mean_time_of_their_seeds():
     assert row["idea"] == run.stage.idea
 
 
-def test_splits_count_faces():
-    shown = tables.splits(get_profile("smoke")).data.set_index("set")
-    assert shown.loc["train"].tolist() == [24, 8, "192"]
+def test_splits_count_faces(patterned):
+    shown = tables.splits({"train": patterned}).data.set_index("set")
+    assert shown.loc["train"].tolist() == [12, "4", "48"]
 
 
 def test_nothing_is_cut_off():

@@ -1,22 +1,26 @@
-"""Which jobs are stale, from files and their times alone."""
+"""Which jobs a study has, which of them are stale, from files and their times alone, and what the workflow is told."""
 
+import dataclasses
 import os
+import shlex
 
 import pytest
 
 from maskinv_lib.study import jobs
+from maskinv_lib.study.data import Benchmark, RealFaces
 from maskinv_lib.study.profiles import STAGES, get_profile
 from maskinv_lib.study.runs import Run, planned_runs
-from maskinv_lib.utils import paths
+from maskinv_lib.utils import fingerprints, paths
+from tests import tiny
 
 PROFILE = get_profile("smoke")
 
 
 @pytest.fixture
 def run():
-    found = planned_runs(PROFILE, range(1))[0]
-    jobs.prepare(PROFILE, [found])
-    return found
+    run = planned_runs(PROFILE, range(1))[0]
+    jobs.prepare(PROFILE, [run])
+    return run
 
 
 def make(run, *names):
@@ -26,47 +30,52 @@ def make(run, *names):
 
 
 def test_a_job_is_stale_until_its_results_are_newer_than_key_and_notebook(run):
-    assert jobs.stale(run, "evaluate")
+    job = jobs.evaluate_job(run)
+    assert job.stale and set(job.needs) <= set(job.inputs)
     make(run, "metrics.json")
-    assert jobs.stale(run, "evaluate")
+    assert job.stale
     make(run, "resamples.npz")
-    assert not jobs.stale(run, "evaluate")
+    assert not job.stale and job.inputs == (job.key_file, job.notebook)
     later = (run.folder / "metrics.json").stat().st_mtime + 5
-    os.utime(jobs.key_file(run, "evaluate"), (later, later))
-    assert jobs.stale(run, "evaluate")
+    os.utime(job.key_file, (later, later))
+    assert job.stale
 
 
 def test_a_parent_without_its_milestone_is_stale():
     parent = Run(profile=get_profile("laptop"), stage=STAGES["maskinv-lg"], seed=0, overrides={})
     jobs.prepare(parent.profile, [parent])
     make(parent, "train.ipynb", "model.safetensors")
-    assert jobs.stale(parent, "train")
+    assert jobs.train_job(parent).stale
     parent.milestone_file(parent.stage.milestones[0]).touch()
-    assert not jobs.stale(parent, "train")
+    assert not jobs.train_job(parent).stale
 
 
 def test_a_profile_s_jobs_are_stale_too(run):
-    assert jobs.stale(PROFILE, "compare") and jobs.stale(PROFILE, "gallery")
+    gallery, compare = jobs.profile_jobs(PROFILE, [run])
+    assert gallery.stale and compare.stale
     (paths.runs() / "smoke/faces-and-masks.ipynb").touch()
-    assert not jobs.stale(PROFILE, "gallery")
+    assert not gallery.stale
 
 
-def test_of_a_restored_run_only_the_numbers_are_wanted(run):
-    assert [path.name for path in jobs.wanted(run)] == ["train.ipynb", "evaluate.ipynb"]
+def test_of_a_restored_run_only_the_numbers_are_asked_for(run):
+    def names():
+        return [path.name for path in jobs.targets(PROFILE, [run])][2:]  # behind gallery and comparison
+
+    assert names() == ["train.ipynb", "evaluate.ipynb"]
     make(run, "metrics.json", "resamples.npz")
-    assert [path.name for path in jobs.wanted(run)] == ["metrics.json"]
+    assert names() == ["metrics.json"]
     make(run, "model.safetensors")
-    assert [path.name for path in jobs.wanted(run)] == ["train.ipynb", "evaluate.ipynb"]
+    assert names() == ["train.ipynb", "evaluate.ipynb"]
 
 
 def test_more_seeds_of_the_rungs_draw_the_sweeps_again():
     wide = get_profile("smoke", "all")
     key = paths.runs() / "smoke/keys/sweeps"
-    found = []
+    texts = []
     for seeds in (1, 2):
         jobs.prepare(wide, planned_runs(wide, range(seeds)))
-        found.append(key.read_text())
-    assert found[0] != found[1]
+        texts.append(key.read_text())
+    assert texts[0] != texts[1]
 
 
 def test_key_files_are_rewritten_only_when_they_change(run):
@@ -75,3 +84,39 @@ def test_key_files_are_rewritten_only_when_they_change(run):
     jobs.prepare(PROFILE, [run])
     assert [path.stat().st_mtime_ns for path in files] == before
     assert {path.name for path in files} >= {"faces", "gallery", "compare", "elasticface-arc.train"}
+
+
+def test_labels_name_the_rules_and_rungs_run_in_notebooks(run):
+    train, evaluate = jobs.run_jobs(run)
+    assert (train.label, evaluate.label) == ("train elasticface-arc, seed 0", "evaluate elasticface-arc, seed 0")
+    assert train.name == "train_elasticface_arc_seed_0"
+    command = shlex.split(train.shell)
+    assert command[0] == "notebook" and command[command.index("--label") + 1] == train.label
+    assert command[-6:] == ["-p", "stage", "elasticface-arc", "-p", "seed", "0"]
+    changed = dataclasses.replace(run, overrides={"mask_probability": 0.1})
+    job = jobs.train_job(changed)
+    assert job.notebook is None and job.outputs == (changed.model_file,)
+    assert shlex.split(job.shell)[-2:] == ["--overrides", "mask_probability=0.1"]
+
+
+def test_several_benchmarks_have_jobs_and_folders_of_their_own(run):
+    profile = dataclasses.replace(PROFILE, benchmarks=(Benchmark(name="one"), Benchmark(name="two")))
+    several = dataclasses.replace(run, profile=profile)
+    evaluations = jobs.run_jobs(several)[1:]
+    assert [job.label for job in evaluations] == [f"evaluate elasticface-arc, seed 0 on {n}" for n in ("one", "two")]
+    assert [job.outputs[0].parent.name for job in evaluations] == ["one", "two"]
+    assert len({job.key_file for job in evaluations}) == 2
+    compare = jobs.compare_job(profile, profile.benchmarks[1], [several], 1)
+    assert compare.label == "compare the stages on two" and compare.log.name == "compare-two.log"
+    assert [path.parent.name for path in compare.outputs] == ["two"] * 3
+
+
+def test_trials_of_rendered_people_do_not_depend_on_the_code_for_photographs(monkeypatch):
+    seen = []
+    monkeypatch.setattr(fingerprints, "code_hash", lambda *modules: seen.append(modules) or "")
+    monkeypatch.setattr(jobs.tuning, "trials", lambda profile: [tiny.run_of("kd-only")])
+    tiny.register(monkeypatch, paths.runs())
+    jobs.trial_jobs(tiny.profile())
+    assert any("evaluation.benchmarks.rendered" in modules for modules in seen)
+    assert not any("evaluation.benchmarks.drawn" in modules for modules in seen)
+    assert RealFaces.validation_code == ("evaluation.benchmarks.drawn",)

@@ -5,7 +5,7 @@ import json
 import nbformat
 import pytest
 
-from maskinv_lib.study.launch import StudyLock, job_name, notebook_job
+from maskinv_lib.study.launch import StudyLock, notebook_job
 from maskinv_lib.utils import paths
 
 pytestmark = pytest.mark.study
@@ -27,12 +27,9 @@ def test_an_executed_notebook_appears_only_if_every_cell_ran(tmp_path):
     source = notebook(
         tmp_path / "02-toy.ipynb", "number = 1", "import os\nprint(number * 21, os.environ['OMP_NUM_THREADS'])"
     )
-    out, failed = tmp_path / "out" / "a.ipynb", tmp_path / "logs" / "a.failed.ipynb"
-    log = failed.with_name("a.log")
-    given = {"profile": "toy", "stage": "s", "seed": 0, "number": 2}
-    assert notebook_job(source, out, given, log=log, threads=1) == 0
-    assert "42 1" in out.read_text() and not failed.exists()
-    assert log.read_text().startswith("train s, seed 0: done in ")
+    out, given = tmp_path / "out" / "a.ipynb", {"profile": "toy", "stage": "s", "seed": 0, "number": 2}
+    assert notebook_job(source, out, given, label="train s, seed 0") == 0
+    assert "42 1" in out.read_text() and not out.with_suffix(".failed.ipynb").exists()
     assert [(e["job"], e["what"]) for e in events()] == [("train s, seed 0", "start"), ("train s, seed 0", "end")]
 
 
@@ -40,17 +37,11 @@ def test_a_failed_or_killed_notebook_leaves_its_error_and_no_result(tmp_path, ca
     for name, cell, word in (("a", "1 / 0", "ZeroDivisionError"), ("b", "import os\nos.kill(os.getpid(), 9)", "died")):
         source = notebook(tmp_path / f"03-{name}.ipynb", "profile = ''", cell)
         out, failed = tmp_path / f"{name}.ipynb", tmp_path / f"{name}.failed.ipynb"
-        assert notebook_job(source, out, {"profile": "toy"}, log=tmp_path / f"{name}.log", threads=1) == 1
-        assert str(failed) in (tmp_path / f"{name}.log").read_text()
+        assert notebook_job(source, out, {"profile": "toy"}, label=f"evaluate {name}") == 1
+        assert f"evaluate {name} failed: " in (said := capsys.readouterr().err) and str(failed) in said
         assert not out.exists() and failed.exists()
         assert word.lower() in events()[-1]["error"].lower() and events()[-1]["what"] == "fail"
-    assert "failed" in capsys.readouterr().err
     assert not list(tmp_path.glob(".*running*"))
-
-
-def test_job_names_are_words(tmp_path):
-    assert job_name(tmp_path / "04-compare.ipynb", {"profile": "smoke"}) == "compare the ladder"
-    assert job_name(tmp_path / "03-x.ipynb", {"stage": "kd-only", "seed": 2}) == "evaluate kd-only, seed 2"
 
 
 def test_a_held_lock_refuses_a_second_study(tmp_path):

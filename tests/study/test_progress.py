@@ -43,7 +43,11 @@ def clock(monkeypatch):
 
 
 def started(planned) -> progress.Progress:
-    return progress.Progress(tiny.profile(), planned, planned, paths.runs() / "tiny", 2)
+    return progress.Progress(tiny.profile(), jobs_of(planned), paths.runs() / "tiny", 2)
+
+
+def jobs_of(runs: list[Run]) -> list[jobs.Job]:
+    return [job for run in runs for job in jobs.run_jobs(run)]
 
 
 def log(run: Run, **changes) -> None:
@@ -194,35 +198,36 @@ def test_measured_speeds_and_times_replace_the_guesses(planned, clock):
     assert seen._left() > guessed
     assert seen._speed() == 0.1
     head = Run(profile=tiny.profile(), stage=STAGES["eum"], seed=0, overrides={})
-    seen.planned = [*seen.planned, head]
+    seen.trainings["train eum, seed 0"] = jobs.train_job(head)
     log(head, faces_per_second=1e6)
     assert seen._speed() == 0.1
     seen.done["evaluate elasticface-arc, seed 0"] = 4.0
-    assert seen._mean("evaluate ", 30.0) == 4.0
+    assert seen._mean_evaluation() == 4.0
 
 
 def test_more_cores_take_less_time_and_few_cores_no_forever(planned):
     folder = paths.runs() / "tiny"
-    alone, together = (progress.Progress(tiny.profile(), planned, planned, folder, n)._left() for n in (1, 4))
+    alone, together = (progress.Progress(tiny.profile(), jobs_of(planned), folder, n)._left() for n in (1, 4))
     assert together < alone
-    assert progress.Progress(tiny.profile(), planned, planned, folder, 0).parallel == 1
+    assert progress.Progress(tiny.profile(), jobs_of(planned), folder, 0).parallel == 1
 
 
 def finish(run: Run) -> None:
-    for name in ("train.ipynb", "model.safetensors", *jobs.RESULTS["evaluate"]):
-        files.write_text(run.folder / name, "")
+    for job in jobs.run_jobs(run):
+        for path in job.outputs:
+            files.write_text(path, "")
 
 
 def test_what_is_up_to_date_costs_no_time(planned):
     for run in planned:
-        for job in ("train", "evaluate"):
-            files.write_text(jobs.key_file(run, job), "key\n")
+        for job in jobs.run_jobs(run):
+            job.write_key()
         finish(run)
     done = started(planned)._left()
-    old = jobs.key_file(planned[1], "train")
+    old = jobs.train_job(planned[1]).key_file
     later = (planned[1].folder / "model.safetensors").stat().st_mtime + 100
     os.utime(old, (later, later))
-    notebooks = [jobs.notebook(job).stat().st_mtime for job in ("train", "evaluate")]
+    notebooks = [job.notebook.stat().st_mtime for job in jobs.run_jobs(planned[1])]
     assert max(notebooks) < later
     assert started(planned)._left() > done
 
@@ -258,7 +263,8 @@ def test_the_log_of_an_earlier_training_is_not_shown_as_this_one(planned):
     run, seen = planned[0], started(planned)
     log(run)
     written = (run.folder / "log.jsonl").stat().st_mtime
-    seen.running[f"train {run.stage.name}, seed {run.seed}"] = written + 5
-    assert seen._training_line(run) is None
-    seen.running[f"train {run.stage.name}, seed {run.seed}"] = written - 5
-    assert "25%" in seen._training_line(run)
+    label = run.label("train")
+    seen.running[label] = written + 5
+    assert seen._training_line(label, run) is None
+    seen.running[label] = written - 5
+    assert "25%" in seen._training_line(label, run)

@@ -9,12 +9,13 @@ from types import SimpleNamespace
 import pytest
 
 from maskinv_lib.study.ablation import ABLATION
+from maskinv_lib.study.data import RealFaces, RenderedFaces
 from maskinv_lib.study.plan import Plan
 from maskinv_lib.study.profiles import PROFILES, STAGES, get_profile, known_stages, seed_range
 from maskinv_lib.study.recipes import Stage
 from maskinv_lib.study.runs import EVALUATION_CODE, Run, open_profile, open_run, planned_runs
 from maskinv_lib.utils import fingerprints, paths
-from tests.conftest import ROOT
+from tests.conftest import ROOT, forget_code
 
 RUNGS = ["elasticface-arc", "elasticface-arc-aug", "kd-only", "maskinv-lg", "maskinv-lambda3000", "maskinv-hg"]
 
@@ -139,10 +140,10 @@ def test_seeds_count_from_zero_and_default_to_the_profile_s():
 
 
 def test_the_command_of_a_run_names_all_its_parameters():
-    command = run_of(seed=2, overrides="batch=32").command
+    command = run_of(seed=2, overrides="batch=32").command()
     assert command.removeprefix(".venv/bin/").startswith("papermill notebooks/02-train-a-stage.ipynb out.ipynb ")
     assert "-p profile laptop -p stage maskinv-lg -p seed 2 -p overrides 'batch=32'" in command
-    assert "overrides" not in run_of().command
+    assert "overrides" not in run_of().command()
 
 
 def changed_profile(run: Run, **changes) -> Run:
@@ -209,8 +210,9 @@ def test_the_evaluation_s_code_reaches_every_room_that_makes_its_numbers():
             "faces.alignment",
         },
     }
-    for people, code in EVALUATION_CODE.items():
-        assert common | own[people] <= set(fingerprints.closure(code))
+    for faces in (RenderedFaces, RealFaces):
+        reached = fingerprints.closure((*faces.test_code, *EVALUATION_CODE))
+        assert common | own[faces.people] <= set(reached)
 
 
 def test_no_machine_is_in_a_key_but_a_precision_that_was_asked_for(monkeypatch):
@@ -258,8 +260,7 @@ def edited(tmp_path, monkeypatch):
     monkeypatch.setattr(fingerprints, "PACKAGE", copy)
 
     def forget():
-        for function in (fingerprints._tree, fingerprints.code_hash, fingerprints.functions_hash):
-            function.cache_clear()
+        forget_code()
 
     def edit(module: str, addition: str) -> None:
         path = copy / module

@@ -1,4 +1,4 @@
-"""What a data folder holds is counted and compared; what is missing is said with its publisher."""
+"""The content of a data folder is counted and compared; for a missing set the publisher is named."""
 
 import dataclasses
 import pickle
@@ -13,15 +13,14 @@ from maskinv_lib.faces.record_writer import write_records
 from maskinv_lib.networks import build_network
 from maskinv_lib.networks.weights import save_network
 from maskinv_lib.study.profiles import BENCHMARKS, get_profile
-from maskinv_lib.tools import catalogue
-from maskinv_lib.tools.catalogue import CATALOGUE, MISSING, OTHER, WHOLE, Entry, look, look_for
+from maskinv_lib.tools.catalogue import CATALOGUE, COMPLETE, INCOMPLETE, MISSING, Entry, check_entry, check_folder
 from maskinv_lib.utils import files
 
 BY_PATH = {entry.path: entry for entry in CATALOGUE}
 
 
 def small(path, **changes):
-    """The catalogue's entry with other counts and hashes, for files that a test can write."""
+    """Return the catalogue's entry with other counts and no hashes, for files that a test can write."""
     return dataclasses.replace(BY_PATH[path], **{"hashes": {}, **changes})
 
 
@@ -33,14 +32,13 @@ def picture():
 def test_every_default_of_the_real_profile_is_in_the_catalogue(monkeypatch):
     monkeypatch.delenv("MASKINV_DATA", raising=False)
     faces = get_profile("real").faces
-    wanted = {one.path for one in BENCHMARKS} | {faces.training, faces.teacher}
-    assert wanted <= set(BY_PATH)
+    assert {benchmark.path for benchmark in BENCHMARKS} | {faces.training, faces.teacher} <= set(BY_PATH)
     assert len(BY_PATH) == len(CATALOGUE)
 
 
 @pytest.mark.parametrize("entry", CATALOGUE, ids=lambda entry: entry.name)
-def test_every_entry_says_who_publishes_it_under_which_licence(entry):
-    assert entry.kind in catalogue.COUNTED
+def test_every_entry_names_its_publisher_and_licence(entry):
+    assert callable(entry.count)
     assert entry.publisher and entry.licence and entry.page.startswith(("https://", "http://"))
     assert all(len(digits) == 16 and int(digits, 16) for digits in entry.hashes.values())
 
@@ -55,53 +53,56 @@ def test_known_sizes_of_the_sets():
 
 
 def test_an_empty_folder_lacks_everything_and_names_the_publishers(tmp_path):
-    found = list(look(tmp_path))
-    assert [one.entry for one in found] == list(CATALOGUE)
-    assert {one.state for one in found} == {MISSING}
-    text = str(found[0])
+    statuses = list(check_folder(tmp_path))
+    assert [status.entry for status in statuses] == list(CATALOGUE)
+    assert {status.state for status in statuses} == {MISSING}
+    text = str(statuses[0])
     assert "expected: 5,858 pictures, 276 people" in text and "mmlab.ie.cuhk.edu.hk" in text and "licence:" in text
 
 
 def test_a_root_that_does_not_exist_is_one_error(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere is no folder"):
-        list(look(tmp_path / "nowhere"))
+    with pytest.raises(FileNotFoundError, match="nowhere is not a folder"):
+        list(check_folder(tmp_path / "nowhere"))
 
 
 def test_pairs_are_counted_and_the_copy_is_recognised(tmp_path, picture):
     path = tmp_path / "faces" / "lfw.bin"
     write_bin(path, [picture] * 6, [True] * 3)
     entry = small("faces/lfw.bin", counts={"pairs": 3})
-    found = look_for(entry, tmp_path)
-    assert (found.state, found.found, found.same_copy) == (WHOLE, "3 pairs", None)
-    same = look_for(dataclasses.replace(entry, hashes={"": files.file_hash(path)}), tmp_path)
-    other = look_for(dataclasses.replace(entry, hashes={"": "0" * 16}), tmp_path)
+    status = check_entry(entry, tmp_path)
+    assert (status.state, status.content, status.same_copy) == (COMPLETE, "3 pairs", None)
+    same = check_entry(dataclasses.replace(entry, hashes={"": files.file_hash(path)}), tmp_path)
+    other = check_entry(dataclasses.replace(entry, hashes={"": "0" * 16}), tmp_path)
     assert (same.same_copy, other.same_copy) == (True, False)
-    assert "the copy this study ran with" in str(same) and "not the copy" in str(other)
-    short = look_for(BY_PATH["faces/lfw.bin"], tmp_path)
-    assert short.state == OTHER and short.found == "3 pairs; a whole one holds 6,000 pairs"
+    assert "the copy used in this study" in str(same) and "not the copy" in str(other)
+    short = check_entry(BY_PATH["faces/lfw.bin"], tmp_path)
+    assert short.state == INCOMPLETE and short.content == "3 pairs; a complete copy has 6,000 pairs"
 
 
-@pytest.mark.parametrize("content", [b"", b"garbage", b"cos\nsystem\n(S'true'\ntR.", b"]."])
-def test_a_damaged_or_hostile_set_is_not_whole(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "EOFError"),
+        (b"garbage", "UnpicklingError"),
+        (b"cos\nsystem\n(S'true'\ntR.", "system"),
+        (b"].", "(pictures, flags)"),
+        (pickle.dumps(([b"x"] * 3, [True]), 2), "3 pictures and 1 flags"),
+    ],
+)
+def test_a_damaged_or_hostile_set_is_incomplete(tmp_path, content, reason):
     (tmp_path / "faces").mkdir()
     (tmp_path / "faces" / "lfw.bin").write_bytes(content)
-    found = look_for(BY_PATH["faces/lfw.bin"], tmp_path)
-    assert found.state == OTHER and "no readable verification set" in found.found
-
-
-def test_a_pickle_with_flags_missing_is_not_whole(tmp_path, picture):
-    (tmp_path / "faces").mkdir()
-    (tmp_path / "faces" / "lfw.bin").write_bytes(pickle.dumps(([b"x"] * 3, [True]), 2))
-    assert "3 pictures and 1 flags" in look_for(BY_PATH["faces/lfw.bin"], tmp_path).found
+    status = check_entry(BY_PATH["faces/lfw.bin"], tmp_path)
+    assert status.state == INCOMPLETE and "lfw.bin" in status.content and reason in status.content
 
 
 def test_records_are_counted(tmp_path, picture):
     write_records(tmp_path / "faces" / "celeba_subset", [(picture, label) for label in (0, 0, 1)])
     entry = small("faces/celeba_subset", counts={"pictures": 3, "people": 2})
-    assert look_for(entry, tmp_path).state == WHOLE
+    assert check_entry(entry, tmp_path).state == COMPLETE
     (tmp_path / "faces" / "celeba_subset" / "train.idx").unlink()
-    found = look_for(entry, tmp_path)
-    assert found.state == OTHER and "train.idx is missing" in found.found
+    status = check_entry(entry, tmp_path)
+    assert status.state == INCOMPLETE and "train.idx is missing" in status.content
 
 
 def mfr2(root):
@@ -116,11 +117,11 @@ def mfr2(root):
 def test_mfr2_is_counted(tmp_path):
     mfr2(tmp_path / "faces" / "mfr2")
     entry = small("faces/mfr2", counts={"people": 2, "pictures": 3, "pairs": 2})
-    assert look_for(entry, tmp_path).found == "landmarks.csv is missing"
+    assert check_entry(entry, tmp_path).content == "landmarks.csv is missing"
     (tmp_path / "faces" / "mfr2" / "landmarks.csv").write_text("image\n")
-    assert look_for(entry, tmp_path).state == WHOLE
+    assert check_entry(entry, tmp_path).state == COMPLETE
     (tmp_path / "faces" / "mfr2" / "Ben" / "Ben_0001.png").unlink()
-    assert look_for(entry, tmp_path).found == "2 people, 2 pictures, 2 pairs; a whole one holds 3 pictures"
+    assert check_entry(entry, tmp_path).content == "2 people, 2 pictures, 2 pairs; a complete copy has 3 pictures"
 
 
 def test_rmfrd_is_counted(tmp_path):
@@ -133,10 +134,10 @@ def test_rmfrd_is_counted(tmp_path):
     for name in ("1/a.jpg", "1/b.jpg"):
         Image.new("RGB", (160, 160)).save(root / "images" / name)
     entry = small("faces/rmfrd", counts={"pictures": 3, "people": 2, "usable": 2})
-    assert look_for(entry, tmp_path).found == "1 of 3 pictures of images.csv are missing"
+    assert check_entry(entry, tmp_path).content == "1 of 3 pictures of images.csv are missing"
     (root / "images" / "2").mkdir()
     Image.new("RGB", (160, 160)).save(root / "images" / "2" / "c.jpg")
-    assert look_for(entry, tmp_path).state == WHOLE
+    assert check_entry(entry, tmp_path).state == COMPLETE
 
 
 def test_weights_are_recognised_and_others_are_listed(tmp_path):
@@ -144,15 +145,16 @@ def test_weights_are_recognised_and_others_are_listed(tmp_path):
         save_network(tmp_path / "models" / f"{name}.safetensors", build_network("mobilefacenet"), {})
     (tmp_path / "models" / "r18.pth").write_bytes(b"no")
     (tmp_path / "models" / "notes.txt").write_text("mine")
-    found = {one.entry.path: one for one in look(tmp_path)}
-    known = found["models/mobilefacenet_y1.safetensors"]
-    assert (known.state, known.same_copy) == (WHOLE, False)
-    assert found["models/own.safetensors"].state == WHOLE
-    assert "mobilefacenet, 128-D" in found["models/own.safetensors"].found
-    assert found["models/r18.pth"].state == OTHER and "iResNet 18?" in str(found["models/r18.pth"])
-    assert len(found) == len(CATALOGUE) + 2
+    statuses = {status.entry.path: status for status in check_folder(tmp_path)}
+    teacher, own, iresnet = (
+        statuses[f"models/{name}"] for name in ("mobilefacenet_y1.safetensors", "own.safetensors", "r18.pth")
+    )
+    assert (teacher.state, teacher.same_copy) == (COMPLETE, False)
+    assert own.state == COMPLETE and "mobilefacenet, 128-D" in own.content
+    assert iresnet.state == INCOMPLETE and "iResNet 18?" in str(iresnet)
+    assert len(statuses) == len(CATALOGUE) + 2
 
 
 def test_an_entry_needs_no_counts(tmp_path):
-    told = {"use": "x", "kind": "weights", "publisher": "p", "page": "q"}
-    assert "expected: a file" in str(look_for(Entry(name="n", path="models/x.pth", **told), tmp_path))
+    entry = Entry(name="n", path="models/x.pth", use="x", count=dict, publisher="p", page="q")
+    assert "expected: a file" in str(check_entry(entry, tmp_path))

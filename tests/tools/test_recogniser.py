@@ -1,27 +1,19 @@
-"""Opened runs: templates as the evaluation made them, decisions at stored thresholds, and what has none."""
+"""Opened runs: the templates of the evaluation, decisions at stored thresholds, and models without thresholds."""
 
 import json
 import shutil
 
 import pytest
 import torch
-from PIL import Image
 
 from maskinv_lib.faces.folders import folder_of
 from maskinv_lib.networks import build_network
 from maskinv_lib.networks.templates import NetworkRecogniser
 from maskinv_lib.networks.weights import load_network, save_network
 from maskinv_lib.study.profiles import PROFILES
-from maskinv_lib.tools.recogniser import Threshold, fixed_threshold, open_recogniser
+from maskinv_lib.tools.recogniser import fixed_threshold, open_recogniser
 from tests import tiny
-
-MADE = {"benchmark": "pairs", "condition": "unmasked-unmasked", "mask_kinds": "none"}
-
-
-def save(path, image):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image.permute(1, 2, 0).numpy()).save(path)
-    return path
+from tests.tools.samples import save, threshold
 
 
 @pytest.fixture
@@ -36,19 +28,24 @@ def opened(run):
 
 @pytest.fixture
 def bare(tmp_path):
-    """A model by itself: no evaluation, no word about its run."""
+    """A model without an evaluation, in a file that does not name its run."""
     path = tmp_path / "bare.safetensors"
     save_network(path, build_network("compact", 16, seed=2), {})
     return path
 
 
 def copied(run, folder):
-    shutil.copytree(run.folder, folder, ignore=shutil.ignore_patterns("checkpoints", "lock"))
-    return folder
+    return shutil.copytree(run.folder, folder, ignore=shutil.ignore_patterns("checkpoints", "lock"))
+
+
+@pytest.fixture
+def moved(run, tmp_path):
+    """A copy of the run's folder, for tests that change it."""
+    return copied(run, tmp_path / "moved")
 
 
 def test_three_lines_decide_on_two_photographs(run, patterned, tmp_path):
-    files = [save(tmp_path / f"{name}.png", patterned.images[place]) for name, place in (("ann", 0), ("ben", 1))]
+    files = [save(tmp_path / f"{name}.png", patterned.images[index]) for name, index in (("ann", 0), ("ben", 1))]
     recogniser = open_recogniser(run.folder)
     a, b = recogniser.templates(files)
     decision = recogniser.decide(a, b)
@@ -66,13 +63,13 @@ def test_templates_are_those_of_the_evaluation(opened, run, patterned, tmp_path)
     for faces in (patterned, patterned.images, paths):
         assert torch.allclose(opened.templates(faces), expected, atol=1e-6)
     assert torch.allclose(opened.templates(str(paths[3])), expected[3:4], atol=1e-6)
-    read = folder_of(patterned.images.permute(0, 2, 3, 1).numpy(), names, [n[:2] for n in names], "x")
-    assert torch.allclose(opened.templates(read), expected, atol=1e-6)
+    folder = folder_of(patterned.images.permute(0, 2, 3, 1).numpy(), names, [n[:2] for n in names], "x")
+    assert torch.allclose(opened.templates(folder), expected, atol=1e-6)
 
 
 def test_a_folder_of_people_becomes_templates_in_the_order_of_its_names(opened, patterned, tmp_path):
-    for person, place in (("b", 4), ("a", 0)):
-        save(tmp_path / "people" / person / "1.png", patterned.images[place])
+    for person, index in (("b", 4), ("a", 0)):
+        save(tmp_path / "people" / person / "1.png", patterned.images[index])
     assert torch.allclose(opened.templates(tmp_path / "people"), opened.templates(patterned.images[[0, 4]]), atol=1e-6)
 
 
@@ -81,14 +78,13 @@ def test_thresholds_are_those_of_metrics_json(opened, run):
     expected = {
         (part["condition"], part["mask_kinds"], fmr): (metric.get("threshold"), metric["value"], metric["impostor"])
         for part in record["conditions"]
-        if part["condition"] != "as released"  # no face of a deployment could be in that condition
+        if part["condition"] != "as released"  # no photograph is in that condition
         for metric in part["metrics"]
         for name, fmr in (("fmr100", 0.01), ("fmr1000", 0.001))
         if metric["name"] == name
     }
-    found = {(t.condition, t.mask_kinds, t.fmr): (t.value, t.fnmr, t.impostor) for t in opened.thresholds}
-    assert found == expected
-    assert len(found) == 14
+    assert {(t.condition, t.mask_kinds, t.fmr): (t.value, t.fnmr, t.impostor) for t in opened.thresholds} == expected
+    assert len(expected) == len(opened.thresholds) == 14
     assert {t.benchmark for t in opened.thresholds} == {"rendered-test"}
 
 
@@ -102,7 +98,7 @@ def test_the_threshold_is_chosen_by_condition_and_kinds(opened):
 
 
 @pytest.mark.parametrize(
-    ("chosen", "said"),
+    ("choices", "message"),
     [
         ({"condition": "maskd-masked"}, "Did you mean 'masked-masked'"),
         ({"benchmark": "lfw"}, "Unknown benchmark 'lfw'.*rendered-test"),
@@ -110,20 +106,19 @@ def test_the_threshold_is_chosen_by_condition_and_kinds(opened):
         ({"fmr": 0.02}, r"FMR 0\.02\. Known: 0\.001, 0\.01"),
     ],
 )
-def test_unknown_choices_are_refused(opened, chosen, said):
-    with pytest.raises(ValueError, match=said):
-        opened.threshold(**chosen)
+def test_unknown_choices_are_refused(opened, choices, message):
+    with pytest.raises(ValueError, match=message):
+        opened.threshold(**choices)
 
 
-def test_of_several_benchmarks_the_one_with_most_impostor_pairs_decides(run, tmp_path):
-    folder = copied(run, tmp_path / "moved")
-    record = json.loads((folder / "metrics.json").read_text())
-    (folder / "metrics.json").unlink()
-    for name, more in (("small", 0), ("large", 5)):
-        text = json.dumps(record | {"benchmark": name}).replace('"impostor": ', f'"impostor": {more or ""}')
-        (folder / name).mkdir()
-        (folder / name / "metrics.json").write_text(text)
-    opened = open_recogniser(folder)
+def test_of_several_benchmarks_the_one_with_most_impostor_pairs_decides(moved):
+    record = json.loads((moved / "metrics.json").read_text())
+    (moved / "metrics.json").unlink()
+    for name, first_digit in (("small", ""), ("large", "5")):
+        text = json.dumps(record | {"benchmark": name}).replace('"impostor": ', f'"impostor": {first_digit}')
+        (moved / name).mkdir()
+        (moved / name / "metrics.json").write_text(text)
+    opened = open_recogniser(moved)
     assert len(opened.thresholds) == 28
     assert opened.threshold().benchmark == "large"
     assert opened.threshold(benchmark="small").benchmark == "small"
@@ -131,16 +126,15 @@ def test_of_several_benchmarks_the_one_with_most_impostor_pairs_decides(run, tmp
 
 @pytest.mark.parametrize(("score", "same"), [(0.5, True), (0.4999, False)])
 def test_a_score_at_the_threshold_is_accepted(bare, score, same):
-    threshold = Threshold(value=0.5, fmr=0.01, fnmr=0.1, impostor=1000, **MADE)
     a, b = torch.tensor([1.0, 0.0]), torch.tensor([score, (1 - score**2) ** 0.5])
-    decision = open_recogniser(bare).decide(a, b, threshold)
+    decision = open_recogniser(bare).decide(a, b, threshold(0.5, fmr=0.01, fnmr=0.1, impostor=1000))
     assert decision.same is same
     assert str(decision).startswith("Taken as the same" if same else "Taken as different")
 
 
-def test_a_threshold_that_is_not_measurable_decides_nothing_and_says_so(bare):
-    threshold = Threshold(value=None, fmr=0.001, fnmr=None, impostor=424, **MADE)
-    decision = open_recogniser(bare).decide(torch.ones(4), torch.ones(4), threshold)
+def test_without_a_measurable_threshold_there_is_no_decision(bare):
+    missing = threshold(None, fmr=0.001, fnmr=None, impostor=424)
+    decision = open_recogniser(bare).decide(torch.ones(4), torch.ones(4), missing)
     assert decision.same is None
     assert "No decision" in str(decision) and "FMR 0.1% is not measurable" in str(decision) and "424" in str(decision)
 
@@ -153,10 +147,9 @@ def test_a_threshold_by_hand_claims_no_rate(bare):
             fixed_threshold(value)
 
 
-def test_a_run_without_an_evaluation_names_the_command(run, tmp_path):
-    folder = copied(run, tmp_path / "moved")
-    (folder / "metrics.json").unlink()
-    opened = open_recogniser(folder)
+def test_a_run_without_an_evaluation_names_the_command(moved):
+    (moved / "metrics.json").unlink()
+    opened = open_recogniser(moved)
     assert opened.templates(torch.zeros(1, 3, 112, 112, dtype=torch.uint8)).shape == (1, 16)
     with pytest.raises(
         FileNotFoundError, match=r"papermill notebooks/03-evaluate.* -p profile tiny -p stage maskinv-hg"
@@ -164,33 +157,30 @@ def test_a_run_without_an_evaluation_names_the_command(run, tmp_path):
         opened.threshold()
 
 
-def test_a_model_of_no_known_run_says_what_to_give(bare):
+def test_the_error_for_a_model_of_no_known_run_names_the_remedy(bare):
     with pytest.raises(
-        FileNotFoundError, match=r"no thresholds \(they are those of a run's model\.safetensors\)\. Give a threshold"
+        FileNotFoundError, match=r"no thresholds \(only the model\.safetensors of a run has them\)\. Give a threshold"
     ):
         open_recogniser(bare).threshold()
 
 
-def test_an_evaluation_of_another_model_is_refused(run, tmp_path):
-    folder = copied(run, tmp_path / "moved")
-    shutil.copy(tiny.run_of("kd-only").folder / "metrics.json", folder / "metrics.json")
-    with pytest.raises(ValueError, match=r"metrics\.json was made by other code.*03-evaluate"):
-        open_recogniser(folder)
+def test_an_evaluation_of_another_model_is_refused(moved):
+    shutil.copy(tiny.run_of("kd-only").folder / "metrics.json", moved / "metrics.json")
+    with pytest.raises(ValueError, match=r"metrics\.json was made with other code.*03-evaluate"):
+        open_recogniser(moved)
 
 
-def test_an_evaluation_of_a_run_that_is_not_known_here_is_taken_as_it_is(run, tmp_path, monkeypatch):
-    folder = copied(run, tmp_path / "moved")
+def test_an_evaluation_of_an_unknown_run_is_used_unchecked(moved, monkeypatch):
     monkeypatch.delitem(PROFILES, "tiny")
-    assert len(open_recogniser(folder).thresholds) == 14
+    assert len(open_recogniser(moved).thresholds) == 14
 
 
 @pytest.mark.parametrize("text", ["{", '{"key": "x"}', '{"key": "x", "benchmark": "b", "conditions": [{}]}'])
-def test_a_damaged_evaluation_is_named(run, tmp_path, monkeypatch, text):
-    folder = copied(run, tmp_path / "moved")
+def test_a_damaged_evaluation_is_named(moved, monkeypatch, text):
     monkeypatch.delitem(PROFILES, "tiny")
-    (folder / "metrics.json").write_text(text)
+    (moved / "metrics.json").write_text(text)
     with pytest.raises(ValueError, match=r"metrics\.json is"):
-        open_recogniser(folder)
+        open_recogniser(moved)
 
 
 def test_a_milestone_does_not_take_the_run_s_thresholds(ladder):
@@ -201,10 +191,9 @@ def test_a_milestone_does_not_take_the_run_s_thresholds(ladder):
         open_recogniser(path).threshold()
 
 
-def test_folders_of_other_runs_beside_a_model_are_not_its_benchmarks(run, tmp_path):
-    folder = copied(run, tmp_path / "moved")
-    copied(tiny.run_of("kd-only"), folder / "kd-only")
-    assert len(open_recogniser(folder).thresholds) == 14
+def test_the_folder_of_another_run_is_not_a_benchmark(moved):
+    copied(tiny.run_of("kd-only"), moved / "kd-only")
+    assert len(open_recogniser(moved).thresholds) == 14
 
 
 def test_a_path_without_a_model_is_named(tmp_path):
@@ -216,6 +205,6 @@ def test_a_path_without_a_model_is_named(tmp_path):
         open_recogniser(tmp_path)
 
 
-def test_more_than_one_template_a_side_is_refused(bare):
+def test_several_templates_at_once_are_refused(bare):
     with pytest.raises(ValueError, match="not 2 and 1"):
         open_recogniser(bare).decide(torch.ones(2, 4), torch.ones(4), fixed_threshold(0))

@@ -1,10 +1,12 @@
+"""Checkpoints come back whole, or count as missing."""
+
 import torch
 from torch import nn
 
 from maskinv_lib.training import checkpoints
 
 
-def made(seed):
+def network_and_optimizer(seed):
     torch.manual_seed(seed)
     network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
     return network, torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
@@ -17,14 +19,14 @@ def step(network, optimizer):
 
 
 def test_a_checkpoint_carries_weights_buffers_and_momentum(tmp_path):
-    network, optimizer = made(1)
+    network, optimizer = network_and_optimizer(1)
     step(network, optimizer)
     checkpoints.save(tmp_path / "a.safetensors", {"net": network}, {"sgd": optimizer}, {"key": "k", "step": 1})
     tensors, facts = checkpoints.load(tmp_path / "a.safetensors", "k")
     assert facts == {"key": "k", "step": 1}
-    other, its = made(2)
-    checkpoints.restore(tensors, {"net": other}, {"sgd": its})
-    for pair in ((network, optimizer), (other, its)):
+    other, other_optimizer = network_and_optimizer(2)
+    checkpoints.restore(tensors, {"net": other}, {"sgd": other_optimizer})
+    for pair in ((network, optimizer), (other, other_optimizer)):
         step(*pair)
     assert all(
         torch.equal(a, b) for a, b in zip(network.state_dict().values(), other.state_dict().values(), strict=True)
@@ -32,7 +34,7 @@ def test_a_checkpoint_carries_weights_buffers_and_momentum(tmp_path):
 
 
 def test_what_does_not_fit_is_none(tmp_path):
-    network, _ = made(1)
+    network, _ = network_and_optimizer(1)
     path = tmp_path / "a.safetensors"
     assert checkpoints.load(path, "k") is None
     checkpoints.save(path, {"net": network}, {}, {"key": "k"})

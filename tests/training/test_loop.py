@@ -1,3 +1,5 @@
+"""The training loop: batches, resuming, logs, schedules, and what it refuses."""
+
 import dataclasses
 import itertools
 import json
@@ -13,7 +15,9 @@ from maskinv_lib.study.profiles import STAGES
 from maskinv_lib.study.recipes import Schedule, Term
 from maskinv_lib.training import loop
 from maskinv_lib.training.loop import Training, choose_precision, learning_rate
+from maskinv_lib.training.progress import one_cycle
 from maskinv_lib.training.views import Views
+from tests.training.batches import unit, vectors
 
 ELASTIC = Term(objective="margins.ElasticFaceArc", settings={"margin": 0.3, "scale": 16.0, "deviation": 0.05})
 GUIDED = Term(objective="template_kd.TemplateKD", settings={"lambda_": 3000.0})
@@ -47,8 +51,7 @@ def same(a: nn.Module, b: nn.Module) -> bool:
 
 @pytest.fixture
 def targets(patterned):
-    templates = torch.randn(2, len(patterned), 16, generator=torch.Generator().manual_seed(1))
-    return nn.functional.normalize(templates, dim=2)
+    return unit(vectors(2, len(patterned), 16, seed=1))
 
 
 def test_a_batch_is_a_function_of_seed_and_step(patterned, targets):
@@ -61,7 +64,7 @@ def test_a_batch_is_a_function_of_seed_and_step(patterned, targets):
     assert not torch.equal(a.images["masked"], other.images["masked"])
 
 
-def test_views_share_one_flip_and_the_teacher_saw_the_same(patterned, targets):
+def test_views_share_one_flip_with_the_teacher(patterned, targets):
     views = views_of(patterned, plan_of(batch=48), teacher=targets)
     batch = views.batch(0)
     images = batch.images
@@ -84,12 +87,12 @@ def test_an_epoch_shows_every_face_once(patterned):
 
 def test_training_learns_and_logs(patterned, tmp_path):
     done = training_of(patterned, plan_of(budget=640, masks=0.0), tmp_path)
-    heard = []
-    done.on_log = heard.append
+    records = []
+    done.on_log = records.append
     done.run()
-    assert heard[-1]["loss"] < 0.5 * heard[0]["loss"]
+    assert records[-1]["loss"] < 0.5 * records[0]["loss"]
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert lines == done.records == heard
+    assert lines == done.records == records
     assert lines[-1]["step"] == 80 and lines[-1]["faces"] == 640
 
 
@@ -120,7 +123,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(patterned, targets, tmp_pa
     assert all(torch.equal(whole.milestones[0.5][n], resumed.milestones[0.5][n]) for n in whole.milestones[0.5])
 
 
-def test_a_finished_training_is_taken_up_without_a_step(patterned, tmp_path):
+def test_a_finished_training_is_loaded_without_a_step(patterned, tmp_path):
     first = training_of(patterned, plan_of(), tmp_path)
     first.run()
     again = training_of(patterned, plan_of(), tmp_path)
@@ -151,7 +154,7 @@ def test_a_checkpoint_of_another_key_or_a_damaged_one_is_not_resumed(patterned, 
     assert again.step == 0
 
 
-def test_a_student_starts_from_the_backbone_it_is_given(patterned, tmp_path):
+def test_a_student_starts_from_a_backbone(patterned, tmp_path):
     parent = training_of(patterned, plan_of(), tmp_path / "parent")
     parent.run()
     child = training_of(patterned, plan_of(), tmp_path / "child", start=parent.network.state_dict())
@@ -180,8 +183,10 @@ def test_more_faces_in_a_batch_than_in_the_set_are_refused(patterned):
 
 def test_one_cycle_rises_falls_and_ends_at_zero():
     schedule = Schedule(budget=1, learning_rate=0.2, warm_up=0.25)
-    assert [learning_rate(schedule, at) for at in (0, 0.125, 0.25, 1)] == pytest.approx([0, 0.1, 0.2, 0])
-    assert learning_rate(schedule, 0.625) == pytest.approx(0.1)
+    shares = {0: 0, 0.125: 0.5, 0.25: 1, 0.625: 0.5, 1: 0}
+    for progress, share in shares.items():
+        assert one_cycle(progress, 0.25) == pytest.approx(share)
+        assert learning_rate(schedule, progress) == pytest.approx(0.2 * share)
     assert learning_rate(schedule, 0.0, warm_up=False) == 0.2
 
 
@@ -193,7 +198,7 @@ def test_steps_are_those_of_the_published_schedule():
         learning_rate(dataclasses.replace(schedule, policy="cosine"), 0.5)
 
 
-def test_precision_is_what_was_asked_for():
+def test_precision_is_that_of_the_setting():
     cpu = torch.device("cpu")
     assert choose_precision("fp32", cpu) == torch.float32 and choose_precision("bf16", cpu) == torch.bfloat16
     assert choose_precision("auto", cpu) in (torch.float32, torch.bfloat16)
@@ -240,14 +245,14 @@ def test_batch_norm_freezes_after_half_an_epoch_of_this_training(patterned, tmp_
     assert moved == [True, True] + [False] * 9
 
 
-def test_images_that_an_objective_makes_leave_batch_norm_s_statistics_alone(patterned, tmp_path):
+def test_images_that_an_objective_computes_do_not_change_batch_norm_s_statistics(patterned, tmp_path):
     done = training_of(patterned, plan_of(), tmp_path)
     done.network.train()
     before = done.network.bn1.running_mean.clone()
-    made = torch.zeros(4, 3, 112, 112).uniform_(-1, 1).requires_grad_()
-    done._embed_made(made).sum().backward()
-    assert torch.equal(done.network.bn1.running_mean, before) and made.grad.abs().sum() > 0
-    done._embed(made)
+    images = torch.zeros(4, 3, 112, 112).uniform_(-1, 1).requires_grad_()
+    done._embed_restored(images).sum().backward()
+    assert torch.equal(done.network.bn1.running_mean, before) and images.grad.abs().sum() > 0
+    done._embed(images)
     assert not torch.equal(done.network.bn1.running_mean, before)
 
 

@@ -1,4 +1,4 @@
-"""What a step sees: several views of one face, groups of one person, and teachers that see what the stage says."""
+"""The batch of a step: several views of one face, groups of one person, and the teacher's input."""
 
 import pytest
 import torch
@@ -63,7 +63,7 @@ def test_the_general_half_shows_every_face_once_an_epoch(patterned):
     assert torch.equal(seen.sort().values, torch.arange(48)) and views.indices(6)[0] == 1
 
 
-def test_a_face_that_stands_twice_in_a_batch_gets_two_masks(patterned):
+def test_a_face_that_is_twice_in_a_batch_gets_two_masks(patterned):
     views = views_of(patterned, sampler="half balanced", masks=1.0)
     for step in range(40):
         batch, (_, index) = views.batch(step), views.indices(step)
@@ -73,16 +73,16 @@ def test_a_face_that_stands_twice_in_a_batch_gets_two_masks(patterned):
             assert (batch.images["masked"][a] != batch.images["masked"][b]).any()
         if twice:
             return
-    raise AssertionError("no face stood twice in any batch")
+    raise AssertionError("no face was twice in any batch")
 
 
-def test_a_batch_that_groups_do_not_fill_is_refused(patterned):
+def test_a_batch_size_that_groups_do_not_divide_is_refused(patterned):
     with pytest.raises(ValueError, match="batch 12 cannot be half of groups of 4 faces: use a multiple of 8"):
         views_of(patterned, sampler="half balanced", batch=12)
 
 
 def test_separate_flips_are_the_teacher_s_own(patterned):
-    templates = torch.stack([torch.zeros(48, 16), torch.ones(48, 16)])  # tells which flip was asked for
+    templates = torch.stack([torch.zeros(48, 16), torch.ones(48, 16)])  # the value says which flip
     shared = views_of(patterned, teacher=templates, batch=48).batch(0)
     own = views_of(patterned, teacher=templates, batch=48, flips="separate").batch(0)
     assert torch.equal(shared.images["clean"], own.images["clean"])
@@ -90,19 +90,19 @@ def test_separate_flips_are_the_teacher_s_own(patterned):
     assert 0.25 < share < 0.75
 
 
-def test_a_live_teacher_is_shown_the_student_s_mask(patterned):
-    shown = []
+def test_a_live_teacher_sees_the_student_s_mask(patterned):
+    inputs = []
 
     def live(images):
-        shown.append(images)
+        inputs.append(images)
         return torch.ones(len(images), 16)
 
     batch = views_of(patterned, live=live, teacher_view="masked", batch=48).batch(0)
-    assert torch.equal(shown[0], batch.images["masked"]) and batch.teacher.shape == (48, 16)
+    assert torch.equal(inputs[0], batch.images["masked"]) and batch.teacher.shape == (48, 16)
     views_of(patterned, live=live, teacher_view="masked", batch=48, flips="separate").batch(0)
-    mirrored = differs(shown[1], batch.images["masked"])
+    mirrored = differs(inputs[1], batch.images["masked"])
     assert 10 < mirrored.sum() < 38
-    assert torch.equal(shown[1][mirrored], batch.images["masked"][mirrored].flip(-1))
+    assert torch.equal(inputs[1][mirrored], batch.images["masked"][mirrored].flip(-1))
 
 
 def test_recoloured_masks_lie_where_the_seen_ones_do_in_other_colours(patterned):

@@ -18,7 +18,7 @@ def test_whole_number_refuses(value):
         checks.whole_number("seed", value)
 
 
-def test_whole_number_accepts_integers_of_any_make():
+def test_whole_number_accepts_integers_of_any_type():
     assert checks.whole_number("seed", np.int32(7)) == 7
     assert checks.whole_number("seeds", 1, minimum=1) == 1
     with pytest.raises(ValueError, match="from 1 up"):
@@ -31,6 +31,12 @@ def test_fraction_refuses(value):
         checks.fraction("mask_probability", value)
 
 
-def test_only_known_names_the_stranger():
+def test_number_accepts_its_range_and_names_it():
+    assert checks.number("scale", np.float32(2), minimum=1) == 2.0 and checks.fraction("share", 1) == 1.0
+    with pytest.raises(ValueError, match=r"scale must be a number from 1 up, not inf \(float\)"):
+        checks.number("scale", float("inf"), minimum=1)
+
+
+def test_only_known_names_the_unknown_name():
     with pytest.raises(ValueError, match=r"Unknown setting 'margni'.*Did you mean 'margin'"):
         checks.only_known("setting", ["scale", "margni"], ["margin", "scale"])

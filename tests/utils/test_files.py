@@ -8,7 +8,7 @@ import pytest
 from maskinv_lib.utils import files
 
 
-def test_a_file_appears_whole_or_not_at_all(tmp_path):
+def test_a_file_is_written_atomically(tmp_path):
     path = tmp_path / "below" / "a.txt"
     files.write_text(path, "first")
     with pytest.raises(RuntimeError), files.whole_file(path) as temporary:
@@ -46,7 +46,7 @@ with only_process(sys.argv[1], "the run"):
 """
 
 
-def test_a_lock_names_its_holder_and_dies_with_it(tmp_path):
+def test_a_lock_names_its_holder_and_ends_with_it(tmp_path):
     path = tmp_path / "lock"
     process = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "held\n"

@@ -4,6 +4,7 @@ import shutil
 import pytest
 
 from maskinv_lib.utils import fingerprints
+from tests.conftest import forget_code
 
 
 @pytest.fixture
@@ -12,21 +13,16 @@ def package(tmp_path, monkeypatch):
     copy = tmp_path / "maskinv_lib"
     shutil.copytree(fingerprints.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(fingerprints, "PACKAGE", copy)
-    forget()
+    forget_code()
     yield copy
-    forget()
-
-
-def forget():
-    for function in (fingerprints._tree, fingerprints.code_hash, fingerprints.functions_hash):
-        function.cache_clear()
+    forget_code()
 
 
 def change(path, old, new):
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
-    forget()
+    forget_code()
 
 
 def test_closure_follows_imports_and_leaves_plumbing_out():
@@ -73,20 +69,44 @@ def test_functions_hash_sees_what_a_function_uses_and_no_more(package):
     module.write_text(
         "A = 1\nB = 2\n\ndef helper():\n    return A\n\ndef f():\n    return helper()\n\ndef g():\n    return B\n"
     )
-    before = {name: fingerprints.functions_hash("toy", (name,)) for name in "fg"}
+    before = {name: fingerprints.functions_hash(frozenset({("toy", name)})) for name in "fg"}
     change(module, "A = 1", "A = 3")
-    assert fingerprints.functions_hash("toy", ("f",)) != before["f"]
-    assert fingerprints.functions_hash("toy", ("g",)) == before["g"]
+    after = {name: fingerprints.functions_hash(frozenset({("toy", name)})) for name in "fg"}
+    assert after["f"] != before["f"] and after["g"] == before["g"]
 
 
-def test_drawn_hash_takes_the_figures_that_a_notebook_calls(tmp_path):
-    def notebook(code):
-        path = tmp_path / "n.ipynb"
-        path.write_text(json.dumps({"cells": [{"cell_type": "code", "source": [code]}]}))
-        return fingerprints.notebook_hash(path)
+def notebook(path, code):
+    path.write_text(json.dumps({"cells": [{"cell_type": "code", "source": [code]}]}))
+    return path
 
-    first = notebook("figures.gallery(x)")
-    assert first == notebook("y = 3\nfigures.gallery(x)")
-    assert first != notebook("figures.training_curves(x)")
-    whole = notebook("sections.section(x)")
-    assert whole != notebook("x") and whole == notebook("y = 3\nsections.ranked(x)")  # all that sections draw counts
+
+def test_a_notebook_calls_what_its_imports_name(tmp_path):
+    code = "from maskinv_lib.reports import figures\nfrom maskinv_lib.pipeline.sources import faces_of\n"
+    path = notebook(tmp_path / "n.ipynb", code + "figures.gallery(faces_of(x))\ngallery = 3")
+    assert fingerprints.called_by(path) == {("reports.figures", "gallery"), ("pipeline.sources", "faces_of")}
+
+
+def test_a_notebook_s_hash_follows_all_that_it_calls_through_the_reports(tmp_path, package):
+    def hashed(name, code):
+        return fingerprints.notebook_hash(notebook(tmp_path / name, code))
+
+    codes = {
+        "gallery": "from maskinv_lib.reports import figures\nfigures.gallery(x)",
+        "curves": "from maskinv_lib.reports.figures import training_curves\ntraining_curves(x)",
+        "section": "from maskinv_lib.reports.sections import compare_methods\ncompare_methods(x)",
+    }
+    before = {name: hashed(name, code) for name, code in codes.items()}
+    assert len(set(before.values())) == 3
+    assert hashed("other", "y = 3\n" + codes["gallery"]) == before["gallery"]
+
+    def changed():
+        return {name for name, code in codes.items() if hashed(name, code) != before[name]}
+
+    change(package / "evaluation/uncertainty.py", "adjusted, largest = [0.0]", "adjusted, largest = [0.5]")
+    assert changed() == {"section"}  # through sections, rankings and holm
+    change(package / "reports/figures.py", "DPI = 110", "DPI = 111")
+    assert changed() == {"gallery", "curves", "section"}
+
+
+def test_a_constant_is_read_without_importing_its_module():
+    assert fingerprints.constant("networks", "NETWORKS")["compact"] == "iresnet.compact"

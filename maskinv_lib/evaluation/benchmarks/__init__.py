@@ -1,7 +1,8 @@
 """Verification benchmarks: which templates are compared with which, under which mask condition.
 
 What belongs here: sets of pairs and the readers of their files. What does not: error rates. To add a benchmark of your
-own, name its files in ``maskinv.toml``; to add a kind, write a class with ``templates`` and ``comparisons``.
+own, name its files in ``maskinv.toml``; to add a kind, write a class with ``identities``, ``in_words``, ``templates``
+and ``comparisons``.
 """
 
 from dataclasses import dataclass
@@ -34,9 +35,7 @@ class Comparisons:
             self._check_array(name, getattr(self, name), dtype)
         if not np.isfinite(self.scores).all():
             bad = int((~np.isfinite(self.scores)).sum())
-            raise ValueError(
-                f"{bad} of {len(self.scores)} scores are NaN or infinite. Check the templates they are of."
-            )
+            raise ValueError(f"{bad} of {len(self.scores)} scores are NaN or infinite. Check the templates.")
         for side, count in {"genuine": self.genuine.sum(), "impostor": (~self.genuine).sum()}.items():
             if count == 0:
                 raise ValueError(f"No {side} comparison among {len(self.scores)}: no error rate can be computed.")
@@ -52,8 +51,8 @@ class Comparisons:
         if name == "fold" and array is None:
             return
         if not isinstance(array, np.ndarray) or array.dtype.kind not in kinds or array.ndim != 1:
-            found = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
-            raise ValueError(f"{name} must be a NumPy array [P] of kind {kinds!r}, not {found}.")
+            actual = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
+            raise ValueError(f"{name} must be a NumPy array [P] of kind {kinds!r}, not {actual}.")
         if len(array) != len(self.scores):
             raise ValueError(f"{name} has {len(array)} entries, scores {len(self.scores)}: one of each per comparison.")
 

@@ -1,7 +1,7 @@
-"""Pickles of bytes, uint8 arrays and booleans, read without running anything that they ask for.
+"""Pickles of bytes, uint8 arrays and booleans, read without running any code that they name.
 
 A pickle can run code when it is read. The reader here knows the few names that verification sets need (written by
-Python 2 or 3, NumPy 1 or 2), answers each with a function of its own, and refuses every other name.
+Python 2 or 3, NumPy 1 or 2), replaces each by a function of this module, and refuses every other name.
 """
 
 import pickle
@@ -10,22 +10,21 @@ import numpy as np
 
 
 class RefusedError(ValueError):
-    """A pickle asks for something that no verification set needs."""
+    """A pickle contains something that no verification set needs."""
 
 
 class Reader(pickle.Unpickler):
     """An unpickler that raises RefusedError, naming module and name, for all but the names in KNOWN."""
 
     def find_class(self, module: str, name: str) -> "_Function":
-        """Return the function of this module that stands for a name in the pickle."""
-        known = KNOWN.get((module, name))
-        if known is None:
+        """Return the function of this module that replaces a name in the pickle."""
+        if (module, name) not in KNOWN:
             raise RefusedError(f"{module}.{name}")
-        return _Function(known)
+        return _Function(KNOWN[module, name])
 
 
 class _Function:
-    """A function that a pickle may call, made anew for each mention, and that takes no state: nothing to alter."""
+    """A function that a pickle may call, created for each mention; it accepts no state, so a pickle cannot alter it."""
 
     __slots__ = ("_function",)
 
@@ -40,7 +39,7 @@ class _Function:
 
 
 class _Dtype:
-    """Stands for a NumPy dtype: uint8 for arrays, bool for single flags."""
+    """Replaces a NumPy dtype: uint8 for arrays, bool for single flags."""
 
     __slots__ = ("name",)
 
@@ -50,11 +49,11 @@ class _Dtype:
             raise RefusedError(f"an array of type {str(self.name)[:40]!r} (only uint8 is read)")
 
     def __setstate__(self, state: object) -> None:
-        """Leave out byte order and field names: a single byte has none."""
+        """Ignore byte order and field names: a single byte has none."""
 
 
 class StoredArray:
-    """Stands for a NumPy array until its state comes; ``value`` is then uint8."""
+    """Replaces a NumPy array; ``value`` is None until its state is read, then uint8."""
 
     __slots__ = ("value",)
 
@@ -70,7 +69,7 @@ def _array(data: object, dtype: object, shape: object, order: str) -> np.ndarray
     if not isinstance(dtype, _Dtype) or not dtype.name.endswith("u1"):
         raise RefusedError("an array that is not of uint8")
     if not isinstance(data, bytes | bytearray):
-        raise RefusedError(f"an array made of {type(data).__name__}")
+        raise RefusedError(f"an array of {type(data).__name__}")
     return np.frombuffer(data, np.uint8).reshape([int(size) for size in shape], order=order)
 
 
@@ -88,9 +87,9 @@ def _from_buffer(data: object, dtype: object, shape: object, order: object, axes
     order = order.decode() if isinstance(order, bytes) else order
     if order not in ("C", "F") or axes is not None:
         raise RefusedError(f"an array in the order {order!r}, {axes!r}")
-    made = StoredArray()
-    made.value = _array(data, dtype, shape, order)
-    return made
+    array = StoredArray()
+    array.value = _array(data, dtype, shape, order)
+    return array
 
 
 def _scalar(dtype: object, data: object) -> bool:

@@ -1,6 +1,6 @@
 """Verification sets as InsightFace distributes them (``lfw.bin``): a pickle of pictures and of same-person flags.
 
-A pickle can run code when it is read: ``bin_pickles`` reads it without letting it.
+A pickle can run code when it is read: ``bin_pickles`` reads it without that risk.
 """
 
 import pickle
@@ -28,7 +28,7 @@ class PairSet:
 
     images: uint8 [M, 3, 112, 112], RGB, the distinct pictures. index: int64 [2P], into images.
     genuine: bool [P], whether a pair shows one person.
-    components: int64 [M], the person of each picture as far as the file tells: connected components of genuine pairs,
+    components: int64 [M], the person of each picture as far as the file shows: connected components of genuine pairs,
     numbered from 0 as they first appear. source: the file's name.
     Raises ValueError for an impostor pair within one component.
     """
@@ -57,7 +57,7 @@ class PairSet:
 
     @property
     def fold(self) -> np.ndarray | None:
-        """int8 [P], ten folds of consecutive pairs as the field evaluates them; None unless ten divides P."""
+        """int8 [P], ten folds of consecutive pairs, as in LFW's protocol; None unless P is a multiple of ten."""
         if len(self) % FOLDS:
             return None
         return np.repeat(np.arange(FOLDS, dtype=np.int8), len(self) // FOLDS)
@@ -74,7 +74,7 @@ def read_bin(path: Path) -> PairSet:
 
     Pictures: picture files as byte strings or 1-D uint8 arrays, or uint8 [112, 112, 3] RGB. Flags: bool, or 0 and 1.
     Raises FileNotFoundError, and ValueError naming the file, the picture or pair and the remedy for: a pickle that
-    asks for anything else (nothing of it is run), one cut short, lists whose lengths do not fit, other flags, and
+    contains anything else (none of its code is run), one cut short, lists whose lengths do not fit, other flags, and
     pictures that do not decode or are not 112 x 112.
     """
     path = Path(path)
@@ -83,10 +83,10 @@ def read_bin(path: Path) -> PairSet:
     numbers: dict[tuple, int] = {}
     index, images = [], []
     for position, picture in enumerate(stored):
-        known = numbers.setdefault(_content(picture), len(numbers))
-        if known == len(images):
+        number = numbers.setdefault(_content(picture), len(numbers))
+        if number == len(images):
             images.append(_pixels(picture, f"{path}, picture {position}"))
-        index.append(known)
+        index.append(number)
     distinct = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
     return PairSet(
         images=distinct,
@@ -108,25 +108,22 @@ def _load(path: Path) -> object:
         try:
             return Reader(file, encoding="bytes").load()
         except RefusedError as error:
-            hint = "Nothing of it was run. Do not use the file unless you know who wrote it."
-            raise ValueError(f"{path} asks for {error}, which no verification set needs. {hint}") from None
-        except Exception as error:  # whatever a damaged pickle leads to
-            found = f"{type(error).__name__}: {error}"
-            raise ValueError(f"{path} is no pickle, or one cut short ({found}). Copy it again.") from None
+            hint = "None of its code was run. Do not use the file unless you know who wrote it."
+            raise ValueError(f"{path} contains {error}, which no verification set needs. {hint}") from None
+        except Exception as error:  # a damaged pickle can raise any error
+            cause = f"{type(error).__name__}: {error}"
+            raise ValueError(f"{path} is no pickle, or one cut short ({cause}). Copy it again.") from None
 
 
 def _lists(content: object, path: Path) -> tuple[list, list]:
-    if (
-        not isinstance(content, tuple | list)
-        or len(content) != 2
-        or not all(isinstance(x, list | tuple) for x in content)
-    ):
+    sides = content if isinstance(content, tuple | list) else ()
+    if len(sides) != 2 or not all(isinstance(side, tuple | list) for side in sides):
         raise ValueError(f"{path} holds no pair of lists (pictures, flags). Is it a verification set?")
-    pictures, flags = content
+    pictures, flags = sides
     if len(pictures) != 2 * len(flags) or not flags:
         raise ValueError(
             f"{path} holds {len(pictures)} pictures and {len(flags)} flags, not two pictures for each of at least one"
-            " flag. Copy it again from where it came."
+            " flag. Copy it again from its source."
         )
     return pictures, flags
 
@@ -134,12 +131,12 @@ def _lists(content: object, path: Path) -> tuple[list, list]:
 def _flag(flag: object, where: str) -> bool:
     if isinstance(flag, int) and flag in (0, 1):
         return bool(flag)
-    shown = f"{flag!r:.40}" if isinstance(flag, int | float | str | bytes) else f"a {type(flag).__name__}"
-    raise ValueError(f"{where}: its flag must be True or False, not {shown}. Correct the file.")
+    value = f"{flag!r:.40}" if isinstance(flag, int | float | str | bytes) else f"a {type(flag).__name__}"
+    raise ValueError(f"{where}: its flag must be True or False, not {value}. Correct the file.")
 
 
 def _content(picture: object) -> tuple:
-    """Return what makes two stored pictures the same: their bytes and, for arrays of pixels, the shape."""
+    """Return a key that is equal for equal stored pictures: their bytes and, for arrays of pixels, the shape."""
     value = picture.value if isinstance(picture, StoredArray) else picture
     if isinstance(value, np.ndarray):
         return value.shape if value.ndim != 1 else (), value.tobytes()
@@ -165,7 +162,8 @@ def write_bin(path: Path, images: Sequence[bytes | np.ndarray], genuine: Sequenc
     images: 2P picture files' bytes or uint8 [112, 112, 3] RGB (encoded as JPEG of ``quality``). genuine: P booleans.
     Raises ValueError for lengths that do not fit, pictures of another kind or shape, and other flags.
     """
-    flags = [_flag(bool(x) if isinstance(x, np.bool_) else x, f"{path}, pair {pair}") for pair, x in enumerate(genuine)]
+    plain = (bool(flag) if isinstance(flag, np.bool_) else flag for flag in genuine)
+    flags = [_flag(flag, f"{path}, pair {pair}") for pair, flag in enumerate(plain)]
     _lists((list(images), flags), path)
     stored = [_encoded(image, f"{path}, picture {position}", quality) for position, image in enumerate(images)]
     with files.whole_file(Path(path)) as temporary:
@@ -176,6 +174,6 @@ def _encoded(image: bytes | np.ndarray, where: str, quality: int) -> bytes:
     if isinstance(image, bytes):
         return image
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape != (SIZE, SIZE, 3):
-        found = f"{image.dtype} {list(image.shape)}" if hasattr(image, "shape") else type(image).__name__
-        raise ValueError(f"{where} must be a file's bytes or uint8 [{SIZE}, {SIZE}, 3], not {found}.")
+        actual = f"{image.dtype} {list(image.shape)}" if hasattr(image, "shape") else type(image).__name__
+        raise ValueError(f"{where} must be a file's bytes or uint8 [{SIZE}, {SIZE}, 3], not {actual}.")
     return encode_jpeg(image, quality)

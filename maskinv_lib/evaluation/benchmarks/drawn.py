@@ -1,7 +1,7 @@
 """Masks drawn on real faces: published verification pairs, and all pairs of a small set.
 
-Each benchmark has the same pairs unmasked, with exactly one masked face and with two. A mask is a pure function of
-the set, the pair (or the face) and the side, so all networks and seeds see the same pictures.
+Each benchmark compares the same pairs unmasked, with exactly one masked face and with two. A mask is a pure function
+of the set, the pair (or the face) and the side, so all networks and seeds see the same pictures.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from torch import Tensor
 from maskinv_lib.evaluation.benchmarks import RELEASED, Comparisons
 from maskinv_lib.faces import Faces
 from maskinv_lib.faces.masks.drawing import draw_masks
-from maskinv_lib.study.data import FOLDS
+from maskinv_lib.study.data import FOLDS, MASK_KINDS, UNMASKED
 from maskinv_lib.utils.randomness import key
 
 CHUNK = 512
@@ -23,7 +23,7 @@ Templates = dict[str, np.ndarray]
 
 
 def _masked_templates(recogniser: Callable[[Tensor], Tensor], faces: Faces, index: Tensor, kinds: str) -> np.ndarray:
-    """Return templates of ``faces[index]`` with masks keyed by the set and the place in ``index``, chunk by chunk."""
+    """Return templates of ``faces[index]`` with masks that depend on the set and the position in ``index``."""
     keys = key("benchmark mask", faces.source, kinds, torch.arange(len(index)))
     parts = zip(index.split(CHUNK), keys.split(CHUNK), strict=True)
     return np.concatenate([recogniser(draw_masks(faces.images[i], k, kinds)[0]).numpy() for i, k in parts])
@@ -46,7 +46,7 @@ class DrawnPairs:
     name: str
     faces: Faces
     index: Tensor
-    kinds: tuple[str, ...] = ("seen", "unseen")
+    kinds: tuple[str, ...] = MASK_KINDS
     released: bool = False
 
     def __post_init__(self) -> None:
@@ -57,7 +57,7 @@ class DrawnPairs:
 
     @property
     def identities(self) -> int:
-        """Number of people, or of connected components where the set does not say who is who."""
+        """Number of people, or of connected components where the set does not name its people."""
         return self.faces.identities
 
     @property
@@ -70,7 +70,7 @@ class DrawnPairs:
             f" {FOLDS} folds, of {len(self.faces):,} distinct pictures. The same pairs are compared as they are, with a"
             " mask drawn on exactly one face of each pair (masked-unmasked), on either side, and on both"
             f" (masked-masked). Resampled: {self.identities:,} connected components of equal pictures and genuine"
-            " pairs, because such a set does not say who is who."
+            " pairs, because such a set does not name its people."
         )
 
     def templates(self, recogniser: Callable[[Tensor], Tensor]) -> Templates:
@@ -83,21 +83,20 @@ class DrawnPairs:
         """Yield (condition, mask kinds, comparisons): unmasked, then for each kind one masked, both masked, all."""
         plain = templates["none"][self.index.numpy()]  # [2P, D]
         unmasked = _cosines(plain[::2], plain[1::2])
-        yield "unmasked-unmasked", "none", self._compared(unmasked)
+        yield UNMASKED, "none", self._compared(unmasked)
         for kinds in self.kinds:
             masked = templates[kinds]
-            both = _cosines(masked[::2], masked[1::2])
-            second = self.second_masked()
+            both, second = _cosines(masked[::2], masked[1::2]), self.second_masked()
             mixed = np.where(second, _cosines(plain[::2], masked[1::2]), _cosines(masked[::2], plain[1::2]))
             yield "masked-unmasked", kinds, self._compared(mixed)
             yield "masked-masked", kinds, self._compared(both)
             yield "all", kinds, self._compared(unmasked, mixed, both)
             if self.released:
-                late = 2 * np.arange(len(both)) >= len(both)
-                yield RELEASED, kinds, self._compared(np.where(late, both, unmasked))
+                second_half = 2 * np.arange(len(both)) >= len(both)
+                yield RELEASED, kinds, self._compared(np.where(second_half, both, unmasked))
 
     def second_masked(self) -> np.ndarray:
-        """Return bool [P]: whether the second picture of a pair is the one that wears the mask, else the first."""
+        """Return bool [P]: whether the second picture of a mixed pair wears the mask, else the first."""
         return (key("masked side", self.faces.source, torch.arange(len(self.index) // 2)) % 2 == 1).numpy()
 
     def _compared(self, *scores: np.ndarray) -> Comparisons:
@@ -116,7 +115,7 @@ class DrawnSet:
 
     name: str
     faces: Faces
-    kinds: tuple[str, ...] = ("seen", "unseen")
+    kinds: tuple[str, ...] = MASK_KINDS
 
     @property
     def identities(self) -> int:
@@ -124,18 +123,17 @@ class DrawnSet:
         return self.faces.identities
 
     def templates(self, recogniser: Callable[[Tensor], Tensor]) -> Templates:
-        """Return templates [N, D] of the faces as they are and with a mask of each kind."""
-        everyone = torch.arange(len(self.faces))
-        masked = {kinds: _masked_templates(recogniser, self.faces, everyone, kinds) for kinds in self.kinds}
+        """Return templates [N, D] of the faces without masks and with masks of each kind."""
+        index = torch.arange(len(self.faces))
+        masked = {kinds: _masked_templates(recogniser, self.faces, index, kinds) for kinds in self.kinds}
         return {"none": recogniser(self.faces.images).numpy(), **masked}
 
     def comparisons(self, templates: Templates) -> Iterator[tuple[str, str, Comparisons]]:
         """Yield (condition, mask kinds, comparisons) of every pair i < j; a mixed pair is compared both ways."""
         upper = np.triu_indices(len(self.faces), 1)
-        lower = upper[::-1]
-        yield "unmasked-unmasked", "none", self._compared(templates["none"], templates["none"], upper)
+        both_ways = tuple(np.concatenate(sides) for sides in zip(upper, upper[::-1], strict=True))
+        yield UNMASKED, "none", self._compared(templates["none"], templates["none"], upper)
         for kinds in self.kinds:
-            both_ways = tuple(np.concatenate(pair) for pair in zip(upper, lower, strict=True))
             yield "masked-unmasked", kinds, self._compared(templates["none"], templates[kinds], both_ways)
             yield "masked-masked", kinds, self._compared(templates[kinds], templates[kinds], upper)
 

@@ -12,7 +12,7 @@ NO_MASK = "no-mask"
 
 @dataclass(frozen=True, kw_only=True)
 class ListedPair:
-    """One line of a pairs file. first, second: (person, picture number from 1). line: where it stands, from 1."""
+    """One line of a pairs file. first, second: (person, picture number from 1). line: in the file, from 1."""
 
     first: tuple[str, int]
     second: tuple[str, int]
@@ -40,9 +40,9 @@ def read_pairs(path: Path) -> list[ListedPair]:
     """Read a pairs file: ``person number number`` is a genuine pair, ``person number person number`` an impostor pair.
 
     LFW's dialect has a header (folds and pairs per fold, "10\\t300", or the pairs per kind alone) and tabs, MFR2's has
-    no header and spaces; where a line has a tab, tabs separate. Raises ValueError naming file and line for another
-    number of columns, a picture number that is none, a pair of a picture with itself, an impostor pair of one person,
-    and for fewer or more pairs than the header says.
+    no header and spaces; in a line with a tab, tabs separate the columns. Raises ValueError naming file and line for
+    another number of columns, a picture number that is not one, a pair of a picture with itself, an impostor pair of
+    one person, and fewer or more pairs than the header says.
     """
     lines = _lines(path)
     header = [int(cell) for cell in lines[0][1].split()] if _is_header(lines[0][1]) else None
@@ -61,10 +61,10 @@ def _lines(path: Path) -> list[tuple[int, str]]:
     if not path.is_file():
         raise ValueError(f"{path} does not exist. Give the path of the text file that came with the set.")
     texts = [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n")]
-    found = [(line, text) for line, text in enumerate(texts, 1) if text]
-    if not found:
+    lines = [(line, text) for line, text in enumerate(texts, 1) if text]
+    if not lines:
         raise ValueError(f"{path} is empty. Get the whole file.")
-    return found
+    return lines
 
 
 def _is_header(text: str) -> bool:
@@ -101,16 +101,16 @@ def read_mask_labels(path: Path) -> dict[tuple[str, int], str]:
 
     Raises ValueError naming file and line for another number of columns or a picture that is listed twice.
     """
-    found: dict[tuple[str, int], str] = {}
+    labels: dict[tuple[str, int], str] = {}
     for line, text in _lines(path):
         cells = [cell.strip() for cell in text.split(",")]
         if len(cells) != 3 or not cells[2]:
             raise ValueError(f"{path} line {line}: expected three columns, person, number, kind of mask or {NO_MASK}.")
         picture = cells[0], _number(cells[1], f"{path} line {line}")
-        if picture in found:
+        if picture in labels:
             raise ValueError(f"{path} line {line}: this picture has a label already. Remove one of the two lines.")
-        found[picture] = cells[2]
-    return found
+        labels[picture] = cells[2]
+    return labels
 
 
 def flag(row: dict[str, str], column: str, where: str) -> bool:
@@ -125,7 +125,7 @@ def read_sessions(path: Path) -> list[SessionPicture]:
 
     Raises ValueError naming file and line for an unknown role, an empty cell, and a picture that is listed twice.
     """
-    found: dict[str, SessionPicture] = {}
+    pictures: dict[str, SessionPicture] = {}
     for line, row in read_rows(path, ("image", "identity", "session", "masked", "role")):
         where = f"{path} line {line}"
         empty = [name for name in ("image", "identity", "session") if not row[name]]
@@ -137,8 +137,8 @@ def read_sessions(path: Path) -> list[SessionPicture]:
             raise ValueError(f"{where}: {error}") from None
         texts = {name: row[name] for name in ("image", "identity", "session")}
         picture = SessionPicture(**texts, masked=flag(row, "masked", where), role=role, line=line)
-        if row["image"] in found:
-            earlier = found[row["image"]].line
-            raise ValueError(f"{where}: this picture stands on line {earlier} too. List every picture once.")
-        found[row["image"]] = picture
-    return list(found.values())
+        if row["image"] in pictures:
+            earlier = pictures[row["image"]].line
+            raise ValueError(f"{where}: this picture is on line {earlier} too. List every picture once.")
+        pictures[row["image"]] = picture
+    return list(pictures.values())

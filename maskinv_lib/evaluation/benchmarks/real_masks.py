@@ -1,7 +1,7 @@
-"""Verification of pictures as they are: sets of real people, some of them wearing real masks.
+"""Verification of pictures without changes: sets of real people, some of them wearing real masks.
 
 Two protocols: the pairs that a set's publisher listed, and every pair of its pictures. Each is reported per condition,
-because in published lists the label hangs together with the mask state (see ``confounding``).
+because in published lists the label depends on the mask state (see ``RealBenchmark.confounding``).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -13,13 +13,13 @@ from torch import Tensor
 
 from maskinv_lib.evaluation.benchmarks import Comparisons
 from maskinv_lib.faces import Faces
-from maskinv_lib.study.data import CONDITIONS
+from maskinv_lib.study.data import CONDITIONS, UNMASKED
 
 CASES = (*CONDITIONS, "all")
 """Mask states of a pair's two pictures, in either order; ``all`` pools the three."""
 
 OFFICIAL, ALL_PAIRS = "official", "all-pairs"
-"""Names of the two protocols, where a rendered benchmark names the kinds of masks: real masks are not drawn."""
+"""Names of the two protocols."""
 
 CHUNK = 65536
 """Comparisons scored at a time."""
@@ -37,7 +37,7 @@ class Pairs:
 
     @property
     def repeated(self) -> int:
-        """How many pairs stand in the list a second time, in either order."""
+        """How many pairs are listed a second time, in either order."""
         low, high = np.minimum(self.first, self.second), np.maximum(self.first, self.second)
         return len(self) - len(np.unique(np.stack([low, high]), axis=1).T)
 
@@ -51,7 +51,7 @@ class Counts(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RealBenchmark:
-    """Pictures to be verified as they are.
+    """A set of pictures without drawn masks, and the protocols by which they are compared.
 
     faces: N aligned faces, identity dense from 0. masked: bool [N], whether the face wears a mask. listed: protocol
     name -> pairs, repeated pairs kept. all_pairs: whether every unordered pair of pictures is a protocol too.
@@ -66,22 +66,17 @@ class RealBenchmark:
 
     def __post_init__(self) -> None:
         if self.masked.dtype != np.bool_ or self.masked.shape != (len(self.faces),):
-            found = f"{self.masked.dtype} {list(self.masked.shape)}"
-            raise ValueError(f"{self.name}: masked must be bool [{len(self.faces)}], not {found}.")
+            actual = f"{self.masked.dtype} {list(self.masked.shape)}"
+            raise ValueError(f"{self.name}: masked must be bool [{len(self.faces)}], not {actual}.")
         people = np.unique(self.faces.identity.numpy())
         if not np.array_equal(people, np.arange(len(people))):
             raise ValueError(f"{self.name}: identities must be numbered from 0 without a gap.")
         if not self.listed and not self.all_pairs:
             raise ValueError(f"{self.name}: needs listed pairs, or all_pairs=True.")
         for protocol, pairs in self.listed.items():
-            places = np.concatenate([pairs.first, pairs.second])
-            if len(places) == 0 or places.min() < 0 or places.max() >= len(self.faces):
+            index = np.concatenate([pairs.first, pairs.second])
+            if len(index) == 0 or index.min() < 0 or index.max() >= len(self.faces):
                 raise ValueError(f"{self.name}: {protocol} pairs must be indices of its {len(self.faces)} pictures.")
-
-    @property
-    def identities(self) -> int:
-        """Number of people."""
-        return self.faces.identities
 
     @property
     def protocols(self) -> tuple[str, ...]:
@@ -95,10 +90,6 @@ class RealBenchmark:
         first, second = np.triu_indices(len(self.faces), 1)
         return Pairs(first=first.astype(np.int32), second=second.astype(np.int32))
 
-    def _genuine(self, pairs: Pairs) -> np.ndarray:
-        identity = self.faces.identity.numpy()
-        return identity[pairs.first] == identity[pairs.second]
-
     def _inside(self, pairs: Pairs, condition: str) -> np.ndarray:
         """Return bool [P], which pairs are of a condition."""
         if condition == "all":
@@ -108,43 +99,20 @@ class RealBenchmark:
 
     def counts(self, protocol: str) -> dict[str, Counts]:
         """Return condition -> numbers of genuine and impostor pairs, repeated ones counted as often as listed."""
-        pairs = self.pairs(protocol)
-        genuine = self._genuine(pairs)
+        pairs, identity = self.pairs(protocol), self.faces.identity.numpy()
+        genuine = identity[pairs.first] == identity[pairs.second]
         inside = {condition: self._inside(pairs, condition) for condition in CASES}
-        return {
-            name: Counts(int((some & genuine).sum()), int((some & ~genuine).sum())) for name, some in inside.items()
-        }
+        return {name: Counts(int(genuine[part].sum()), int((~genuine[part]).sum())) for name, part in inside.items()}
 
-    @property
-    def missing(self) -> tuple[tuple[str, str], ...]:
-        """(condition, protocol) that ``comparisons`` leaves out, having no genuine or no impostor pair."""
-        found = [(protocol, self.counts(protocol)) for protocol in self.protocols]
-        return tuple((name, protocol) for protocol, counts in found for name in CASES if 0 in counts[name])
-
-    def templates(self, recogniser: Callable[[Tensor], Tensor]) -> dict[str, np.ndarray]:
-        """Return the templates, float32 [N, D], of the faces: ``recogniser`` gets uint8 [N, 3, 112, 112]."""
-        return {"none": recogniser(self.faces.images).numpy()}
-
-    def comparisons(self, templates: dict[str, np.ndarray]) -> Iterator[tuple[str, str, Comparisons]]:
-        """Yield (condition, protocol, comparisons), protocol by protocol; ``missing`` lists what is left out."""
-        identity = self.faces.identity.numpy().astype(np.int32)
-        for protocol in self.protocols:
-            pairs = self.pairs(protocol)
-            scores, genuine = _scores(templates["none"], pairs), self._genuine(pairs)
-            for condition, counts in self.counts(protocol).items():
-                if 0 in counts:
-                    continue
-                inside = self._inside(pairs, condition)
-                yield (
-                    condition,
-                    protocol,
-                    Comparisons(
-                        scores=scores[inside],
-                        genuine=genuine[inside],
-                        first=identity[pairs.first[inside]],
-                        second=identity[pairs.second[inside]],
-                    ),
-                )
+    def comparisons(self, templates: np.ndarray, protocol: str) -> Iterator[tuple[str, Comparisons]]:
+        """Yield (condition, comparisons) of a protocol; a condition without genuine or impostor pairs is left out."""
+        identity, pairs = self.faces.identity.numpy().astype(np.int32), self.pairs(protocol)
+        scores, first, second = _scores(templates, pairs), identity[pairs.first], identity[pairs.second]
+        for condition, counts in self.counts(protocol).items():
+            if 0 not in counts:
+                part = self._inside(pairs, condition)
+                sides = {"first": first[part], "second": second[part]}
+                yield condition, Comparisons(scores=scores[part], genuine=(first == second)[part], **sides)
 
     def only(self, protocol: str, name: str) -> "OneProtocol":
         """Return one protocol as a benchmark of its own, called ``name``."""
@@ -152,16 +120,13 @@ class RealBenchmark:
             raise ValueError(f"{self.name} has no {protocol} pairs. It has: {', '.join(self.protocols)}.")
         return OneProtocol(name=name, of=self, protocol=protocol)
 
-    def confounding(self) -> str:
-        """Return in words, for each protocol, how the share of genuine pairs hangs together with the mask state.
+    def confounding(self, protocol: str) -> str:
+        """Return in words how the share of genuine pairs of a protocol depends on the mask state.
 
-        Knowing only how many masks a pair shows, the best guess at its label is the commoner label of its condition;
-        how much more often that is right than always guessing the commoner label measures the confounding.
+        If only the number of masks of a pair is known, the best guess at its label is the more frequent label of its
+        condition. How much more often that is right than always guessing the more frequent label of all pairs measures
+        the confounding.
         """
-        return "\n".join(self.confounding_of(protocol) for protocol in self.protocols)
-
-    def confounding_of(self, protocol: str) -> str:
-        """Return ``confounding`` of one protocol."""
         counts = {name: count for name, count in self.counts(protocol).items() if sum(count)}
         total = counts.pop("all")
         shares = ", ".join(
@@ -179,7 +144,7 @@ class RealBenchmark:
 
 
 REAL = "real"
-"""What ``OneProtocol`` says in the place of mask kinds for pairs with a mask: nobody drew it."""
+"""The mask kinds of ``OneProtocol`` for pairs with a mask: it was not drawn."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -193,7 +158,7 @@ class OneProtocol:
     @property
     def identities(self) -> int:
         """Number of people."""
-        return self.of.identities
+        return self.of.faces.identities
 
     @property
     def in_words(self) -> str:
@@ -202,18 +167,20 @@ class OneProtocol:
         return (
             f"{len(self.of.faces):,} pictures of {self.identities} people, {masked:,} of them in *real* masks. Pairs of"
             " one person are *genuine*, all others *impostor*; a condition says how many of the two faces wear a mask."
-            f" {self.of.confounding_of(self.protocol)}"
+            f" {self.of.confounding(self.protocol)}"
         )
 
     def templates(self, recogniser: Callable[[Tensor], Tensor]) -> dict[str, np.ndarray]:
-        """Return the templates, float32 [N, D], under the one name "none": masks are part of the pictures."""
-        return self.of.templates(recogniser)
+        """Return the templates, float32 [N, D], under the one name "none": masks are part of the pictures.
+
+        recogniser: gets uint8 [N, 3, 112, 112].
+        """
+        return {"none": recogniser(self.of.faces.images).numpy()}
 
     def comparisons(self, templates: dict[str, np.ndarray]) -> Iterator[tuple[str, str, Comparisons]]:
         """Yield (condition, "none" for unmasked pairs and ``REAL`` for others, comparisons) of the protocol."""
-        for condition, protocol, found in self.of.comparisons(templates):
-            if protocol == self.protocol:
-                yield condition, "none" if condition == CASES[0] else REAL, found
+        for condition, comparisons in self.of.comparisons(templates["none"], self.protocol):
+            yield condition, "none" if condition == UNMASKED else REAL, comparisons
 
 
 def _scores(templates: np.ndarray, pairs: Pairs) -> np.ndarray:

@@ -5,7 +5,7 @@ masks are a pure function of (set, face, kinds), so all networks and seeds see t
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -14,17 +14,12 @@ from torch import Tensor
 from maskinv_lib.evaluation.benchmarks import RELEASED, Comparisons
 from maskinv_lib.faces import Faces
 from maskinv_lib.faces.masks.drawing import draw_masks
-from maskinv_lib.study.data import FOLDS
+from maskinv_lib.study.data import FOLDS, MASK_KINDS, UNMASKED
 from maskinv_lib.utils.randomness import key
 
 CASES = (
-    ("unmasked-unmasked", "none"),
-    ("masked-unmasked", "seen"),
-    ("masked-masked", "seen"),
-    ("all", "seen"),
-    ("masked-unmasked", "unseen"),
-    ("masked-masked", "unseen"),
-    ("all", "unseen"),
+    (UNMASKED, "none"),
+    *((condition, kinds) for kinds in MASK_KINDS for condition in ("masked-unmasked", "masked-masked", "all")),
     (RELEASED, "unseen"),
 )
 """(condition, mask kinds) of every comparison; ``all`` pools the three conditions at one kind of masks.
@@ -35,15 +30,15 @@ without masks, the second half with two, and no pair is mixed.
 
 
 def masked_copy(faces: Faces, kinds: str, *, chunk: int = 256) -> Tensor:
-    """Return uint8 [N, 3, 112, 112]: ``faces`` with one mask each, of the given kinds, always the same."""
+    """Return uint8 [N, 3, 112, 112]: ``faces`` with one mask of these kinds each, the same at every call."""
     keys = key("benchmark mask", faces.source, kinds, torch.arange(len(faces)))
     parts = zip(faces.images.split(chunk), keys.split(chunk), strict=True)
-    return torch.cat([draw_masks(images, some, kinds)[0] for images, some in parts])
+    return torch.cat([draw_masks(images, part, kinds)[0] for images, part in parts])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RenderedBenchmark:
-    """Rendered people to be verified. faces: each identity with ``views`` views in a row, half of them references."""
+    """Verification of rendered people. faces: each identity with ``views`` views in a row, half of them references."""
 
     name: str
     faces: Faces
@@ -74,55 +69,41 @@ class RenderedBenchmark:
         )
 
     def _sides(self) -> tuple[np.ndarray, np.ndarray]:
-        place = np.arange(len(self.faces)) % self.views
-        return np.flatnonzero(place < self.views // 2), np.flatnonzero(place >= self.views // 2)
+        """Return the indices of (references, probes)."""
+        reference = np.arange(len(self.faces)) % self.views < self.views // 2
+        return np.flatnonzero(reference), np.flatnonzero(~reference)
 
     def templates(self, recogniser: Callable[[Tensor], Tensor]) -> dict[str, np.ndarray]:
         """Return the templates, float32 [N, D], of the faces without masks and with masks of either kind."""
-        pictures = {"none": lambda: self.faces.images}
-        pictures |= {kinds: lambda kinds=kinds: masked_copy(self.faces, kinds) for kinds in ("seen", "unseen")}
-        return {kinds: recogniser(make()).numpy() for kinds, make in pictures.items()}
+        templates = {"none": recogniser(self.faces.images).numpy()}
+        return templates | {kinds: recogniser(masked_copy(self.faces, kinds)).numpy() for kinds in MASK_KINDS}
 
     def comparisons(self, templates: dict[str, np.ndarray]) -> Iterator[tuple[str, str, Comparisons]]:
         """Yield (condition, mask kinds, comparisons) for each of ``CASES``."""
-        pooled: dict[str, list[Comparisons]] = {"seen": [], "unseen": []}
-        for condition, kinds in CASES:
-            if condition == "all":
-                yield condition, kinds, _pool(pooled[kinds])
-                continue
-            if condition == RELEASED:
-                yield condition, kinds, self._as_released(templates, kinds)
-                continue
-            found = self._compare(templates, condition, kinds)
-            for name in pooled if kinds == "none" else (kinds,):
-                pooled[name].append(found)
-            yield condition, kinds, found
+        unmasked = self._compare(templates["none"], templates["none"])
+        yield UNMASKED, "none", unmasked
+        for kinds in MASK_KINDS:
+            mixed = self._compare(templates["none"], templates[kinds])
+            yield "masked-unmasked", kinds, mixed
+            masked = self._compare(templates[kinds], templates[kinds])
+            yield "masked-masked", kinds, masked
+            yield "all", kinds, _pool([unmasked, mixed, masked])
+        scores = np.where(unmasked.first < self.identities // 2, unmasked.scores, masked.scores)
+        yield RELEASED, kinds, replace(unmasked, scores=scores)  # of the last kinds, "unseen"
 
-    def _as_released(self, templates: dict[str, np.ndarray], kinds: str) -> Comparisons:
-        """Return the comparisons of references of the first half of the people unmasked, of the others masked."""
-        unmasked = self._compare(templates, "unmasked-unmasked", "none")
-        both = self._compare(templates, "masked-masked", kinds)
-        return replace(unmasked, scores=np.where(unmasked.first < self.identities // 2, unmasked.scores, both.scores))
-
-    def _compare(self, templates: dict[str, np.ndarray], condition: str, kinds: str) -> Comparisons:
+    def _compare(self, of_references: np.ndarray, of_probes: np.ndarray) -> Comparisons:
+        """Return every reference against every probe, by templates [N, D] of all faces for either side."""
         references, probes = self._sides()
-        reference_kinds, probe_kinds = {
-            "unmasked-unmasked": ("none", "none"),
-            "masked-unmasked": ("none", kinds),
-            "masked-masked": (kinds, kinds),
-        }[condition]
-        scores = templates[reference_kinds][references] @ templates[probe_kinds][probes].T  # [references, probes]
-        first, second = np.meshgrid(references // self.views, probes // self.views, indexing="ij")
+        scores = of_references[references] @ of_probes[probes].T  # [references, probes]
+        people = np.meshgrid(references // self.views, probes // self.views, indexing="ij")
+        first, second = (side.ravel().astype(np.int32) for side in people)
+        fold = self._folds(first, second)
         return Comparisons(
-            scores=scores.ravel().astype(np.float32),
-            genuine=(first == second).ravel(),
-            first=first.ravel().astype(np.int32),
-            second=second.ravel().astype(np.int32),
-            fold=self._folds(first.ravel(), second.ravel()),
+            scores=scores.ravel().astype(np.float32), genuine=first == second, first=first, second=second, fold=fold
         )
 
     def _folds(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Fold of each comparison: disjoint people per fold, as many impostor as genuine pairs, others in none."""
+        """Return the fold of each comparison: disjoint people, as many impostor as genuine pairs; others in none."""
         fold = np.full(len(first), -1, np.int8)
         within = first % FOLDS == second % FOLDS
         draw = key("fold", torch.arange(len(first))).numpy()
@@ -136,8 +117,5 @@ class RenderedBenchmark:
 
 
 def _pool(parts: list[Comparisons]) -> Comparisons:
-    joined = {
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("scores", "genuine", "first", "second", "fold")
-    }
-    return Comparisons(**joined)
+    names = [field.name for field in fields(Comparisons)]
+    return Comparisons(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})

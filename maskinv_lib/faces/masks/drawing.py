@@ -1,8 +1,8 @@
 """Draws a face mask on every face of a batch at once, on the batch's device.
 
-Aligned faces share the template's points, so a mask is placed by one homography per face, without a detector, and a
-batch is one ``grid_sample``. What a face gets is decided by its key alone: the bytes are the same in any batch.
-Every floating-point step on pixels is a single rounded operation (no fused or transcendental ones) for that reason.
+Aligned faces share the template's points, so one homography per face places a mask, without a detector, and one
+``grid_sample`` draws a batch. A face's mask depends on its key alone: the bytes are the same in any batch. For that
+reason every floating-point step on pixels is a single rounded operation (no fused or transcendental ones).
 """
 
 import torch
@@ -12,14 +12,14 @@ from torch.nn.functional import grid_sample
 from maskinv_lib.faces import SIZE
 from maskinv_lib.faces.masks import shapes
 from maskinv_lib.faces.masks.shapes import HEIGHT, LEFT, MIDLINE, SCALE, SHAPES, TOP, WIDTH
-from maskinv_lib.utils.checks import choose
+from maskinv_lib.utils.checks import choose, dtype_and_shape
 from maskinv_lib.utils.randomness import key, uniform
 
 KINDS: dict[str, tuple[str, ...]] = {
     "seen": ("surgical", "cloth", "folded"),
     "unseen": ("cup", "duckbill", "gaiter", "checked", "dotted", "striped"),
 }
-"""Names of the mask shapes: those that training draws, and those kept for judging how a result carries over."""
+"""Names of the mask shapes: those for training, and those for evaluation of the generalisation to other masks."""
 
 Colour = tuple[int, int, int]
 
@@ -45,26 +45,26 @@ PALETTES: dict[str, dict[str, tuple[Colour, Colour]]] = {
         "magenta": ((200, 40, 120), (40, 200, 196)),
     },
 }
-"""Fabric and second colour (binding, straps, valve, pattern), RGB 0..255, by name; the two sets share no colour."""
+"""Fabric and second colour (binding, straps, valve, pattern), RGB 0..255, by name; the two sets are disjoint."""
 
 COLOUR_SPREAD = 14
 """Largest deviation of a mask's colour from its palette entry, in grey levels per channel."""
 
 GEOMETRIES = ("natural", "published")
 
-_FIRST_ROW = 44  # no mask reaches higher in any wear, and what is not sampled costs nothing
-_CHUNK = {"cpu": 16}  # samples whose intermediate planes stay in a core's cache; elsewhere 1024 bound the memory
+_FIRST_ROW = 44  # no mask reaches higher, so the rows above are not sampled
+_CHUNK = {"cpu": 16}  # faces whose intermediate planes fit a core's cache; on other devices 1024, to limit the memory
 _DRAWS = 24
 
 
 def draw_masks(
     images: Tensor, keys: Tensor, kinds: str = "seen", *, geometry: str = "natural"
 ) -> tuple[Tensor, Tensor]:
-    """Draw on each face the mask that its key decides.
+    """Draw on each face the mask that its key determines.
 
-    images: uint8 [B, 3, 112, 112] RGB, aligned; never changed. keys: int64 [B], see ``randomness.key``.
+    images: uint8 [B, 3, 112, 112] RGB, aligned; not modified. keys: int64 [B], see ``randomness.key``.
     kinds: "seen" (shapes and colours for training) or "unseen" (disjoint from them, for evaluation only).
-    geometry: "natural" (position, size, tilt and wear vary; some below the nose) or "published" (the jitter of the
+    geometry: "natural" (position, size and tilt vary; some masks are below the nose) or "published" (the jitter of the
     code published with MaskInv: +-3 pixels vertically, 1 horizontally, coverage about 27 %, top edge 54..60).
     Returns the masked faces, uint8 [B, 3, 112, 112], and the coverage, float32 [B]: the share of the crop's pixels
     where the mask's opacity exceeds one half. B may be 0. Raises ValueError for any other shape, dtype or name.
@@ -80,11 +80,11 @@ def draw_masks(
 
 
 def recolour(masked: Tensor, faces: Tensor, keys: Tensor) -> Tensor:
-    """Return ``masked`` with every mask, and the shadow that it casts, in another colour, decided by its key.
+    """Return ``masked`` with every mask, and the shadow that it casts, in another colour, determined by its key.
 
-    masked, faces: uint8 [B, 3, 112, 112], with and without the mask. The mask's channels trade places and each is
-    shifted by up to 80 grey levels: colours and patterns that no palette holds. Pixels that the mask left as they were
-    stay so. Whole numbers only, as elsewhere here.
+    masked, faces: uint8 [B, 3, 112, 112], with and without the mask. The mask's channels are permuted and each is
+    shifted by up to 80 grey levels: colours and patterns that no palette has. Pixels that the mask did not change stay
+    unchanged. Integer arithmetic only, so that the bytes are the same in any batch.
     """
     draws = uniform(key(keys, "recolour", device=keys.device), 4)  # [B, 4]
     orders = torch.tensor([(0, 1, 2), (1, 2, 0), (2, 0, 1), (0, 2, 1), (1, 0, 2), (2, 1, 0)], device=masked.device)
@@ -96,14 +96,14 @@ def recolour(masked: Tensor, faces: Tensor, keys: Tensor) -> Tensor:
 
 def mask_kind(keys: Tensor, kinds: str = "seen") -> list[str]:
     """Return the name of the shape that each key draws; keys: int64 [B], kinds: "seen" or "unseen"."""
-    chosen = _pick(uniform(keys, 1)[:, 0], len(KINDS[choose("kinds of masks", kinds, KINDS)]))
-    return [KINDS[kinds][index] for index in chosen.tolist()]
+    shape = _pick(uniform(keys, 1)[:, 0], len(KINDS[choose("kinds of masks", kinds, KINDS)]))
+    return [KINDS[kinds][index] for index in shape.tolist()]
 
 
 def mask_opacity(keys: Tensor, kinds: str = "seen", *, geometry: str = "natural") -> Tensor:
-    """Opacity in [0, 1] of the mask that ``draw_masks`` draws for each key, straps included, float32 [B, 112, 112].
+    """Return the opacity in [0, 1] of the mask that ``draw_masks`` draws for each key: float32 [B, 112, 112].
 
-    keys: int64 [B]. Where it exceeds one half a pixel counts as covered.
+    keys: int64 [B]. Straps are included. A pixel whose opacity exceeds one half counts as covered.
     """
     _check_names(kinds, geometry)
     opacity = torch.zeros(len(keys), SIZE, SIZE, device=keys.device)
@@ -120,11 +120,11 @@ def _check_names(kinds: str, geometry: str) -> None:
 def _check(images: Tensor, keys: Tensor, kinds: str, geometry: str) -> None:
     _check_names(kinds, geometry)
     if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1:] != (3, SIZE, SIZE):
-        found = f"{images.dtype} {list(images.shape)}"
-        raise ValueError(f"images must be uint8 [B, 3, {SIZE}, {SIZE}], not {found}. Align and stack the faces first.")
+        kind = dtype_and_shape(images)
+        raise ValueError(f"images must be uint8 [B, 3, {SIZE}, {SIZE}], not {kind}. Align and stack the faces first.")
     if keys.dtype != torch.int64 or keys.shape != images.shape[:1]:
-        found = f"{keys.dtype} {list(keys.shape)}"
-        raise ValueError(f"keys must be int64 [{len(images)}], one per image, not {found}. Use randomness.key.")
+        kind = dtype_and_shape(keys)
+        raise ValueError(f"keys must be int64 [{len(images)}], one per image, not {kind}. Use randomness.key.")
 
 
 def _pick(draw: Tensor, count: int) -> Tensor:
@@ -136,16 +136,16 @@ def _between(draw: Tensor, low: float, high: float) -> Tensor:
 
 
 def _planes(draws: Tensor, kinds: str, geometry: str) -> Tensor:
-    """The mask's texture in place, rows from ``_FIRST_ROW`` down, float32 [B, 5, R, 112]."""
-    known, names = list(SHAPES), KINDS[kinds]
-    shape = _look_up([known.index(name) for name in names], _pick(draws[:, 0], len(names)))
+    """Return the channels of the mask's texture in the crop, rows from ``_FIRST_ROW`` down, float32 [B, 5, R, 112]."""
+    order, names = list(SHAPES), KINDS[kinds]
+    shape = _look_up([order.index(name) for name in names], _pick(draws[:, 0], len(names)))
     grid = _grid(_homography(*_corners(draws, shape, geometry)), shape)
-    textures = shapes.atlas(draws.device).expand(len(draws), -1, -1, -1)  # one memory, seen B times
+    textures = shapes.atlas(draws.device).expand(len(draws), -1, -1, -1)  # B views of one tensor
     return grid_sample(textures, grid, padding_mode="border", align_corners=True)
 
 
 def _blend(images: Tensor, keys: Tensor, kinds: str, geometry: str) -> tuple[Tensor, Tensor]:
-    """Masked rows from ``_FIRST_ROW`` down, uint8 [B, 3, R, 112], and coverage, float32 [B]."""
+    """Return the masked rows from ``_FIRST_ROW`` down, uint8 [B, 3, R, 112], and the coverage, float32 [B]."""
     draws = uniform(keys, _DRAWS)  # [B, _DRAWS] float64
     alpha, shade, side, trim, shadow = _planes(draws, kinds, geometry).unsqueeze(2).unbind(1)  # each [B, 1, R, 112]
     fabric, second = _colours(draws, kinds)
@@ -168,19 +168,19 @@ def _column(values: Tensor) -> Tensor:
 
 
 def _colours(draws: Tensor, kinds: str) -> tuple[Tensor, Tensor]:
-    """Fabric and second colour, float32 [B, 3, 1, 1] each: a palette entry and a little variation."""
+    """Return fabric and second colour, float32 [B, 3, 1, 1] each: a palette entry and a small deviation."""
     palette = list(PALETTES[kinds].values())
     entry = _look_up(palette, _pick(draws[:, 2], len(palette)))  # [B, 2, 3]
-    shift = 0.35 * _between(draws[:, 3:6], -1, 1) + 0.65 * _between(draws[:, 23:24], -1, 1)  # rather darker than redder
+    shift = 0.35 * _between(draws[:, 3:6], -1, 1) + 0.65 * _between(draws[:, 23:24], -1, 1)  # mainly brightness
     entry = (entry + (COLOUR_SPREAD * shift).unsqueeze(1)).clamp(0, 255)
     fabric, second = entry.float().view(-1, 2, 3, 1, 1).unbind(1)
     return fabric, second
 
 
 def _light(images: Tensor) -> tuple[Tensor, Tensor]:
-    """How bright the face is, and how much brighter on the right, as factors for the mask's shade. [B, 1, 1, 1] each
+    """Return gain and slope to the right of the mask's shade, [B, 1, 1, 1] each, from the brightness of the cheeks.
 
-    Sums of whole numbers: exact, whatever the order in which a device adds them.
+    The sums of whole numbers are exact in whatever order a device adds them.
     """
     cheeks = images[:, :, 58:90:2].float()  # [B, 3, 16, 112]
     left, right = (cheeks[..., a:b].sum((1, 2, 3)) / (3 * 16 * 24 * 255) for a, b in ((24, 48), (64, 88)))
@@ -189,33 +189,33 @@ def _light(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _corners(draws: Tensor, shape: Tensor, geometry: str) -> tuple[Tensor, Tensor]:
-    """Four points of the shape's plane (nose bridge, chin; each side) and their places in the crop, [B, 4, 2] each."""
+    """Return four points of the shape's plane (nose bridge, chin; each side) and of the crop, [B, 4, 2] each."""
     top = _look_up([float(s.top) for s in SHAPES.values()], shape)
     box = torch.tensor(((-40, 0), (40, 0), (40, 50), (-40, 50)), dtype=torch.float64, device=draws.device)
     source = box + torch.stack([torch.full_like(top, MIDLINE), top], -1).unsqueeze(1)
     if geometry == "natural":
         return source, _worn(box, draws, top)
     scale = _look_up([float(s.published_scale) for s in SHAPES.values()], shape).view(-1, 1, 1)
-    place = torch.stack([MIDLINE + _between(draws[:, 6], -1, 1), 57 + _between(draws[:, 7], -3, 3)], -1).unsqueeze(1)
-    return source, box * scale + place
+    position = torch.stack([MIDLINE + _between(draws[:, 6], -1, 1), 57 + _between(draws[:, 7], -3, 3)], -1).unsqueeze(1)
+    return source, box * scale + position
 
 
 def _worn(box: Tensor, draws: Tensor, top: Tensor) -> Tensor:
-    """The box's corners as people wear masks: high, low, wide, narrow, tilted, askew, 6 % below the nose. [B, 4, 2]"""
+    """Return the box's corners [B, 4, 2] for natural wear: row, size, tilt and corners vary; 6 % are below the nose."""
     low = _between((draws[:, 7] + draws[:, 8]) / 2, -2, 7)
     low = torch.where(draws[:, 9] < 0.06, _between(draws[:, 7], 17, 22), low)
     size = 1 + _between(draws[:, 10:12], -0.08, 0.08).unsqueeze(1)
     tilt = (draws[:, 12] + draws[:, 13] - 1) * torch.where(draws[:, 14] < 0.15, 0.2, 0.07)  # radians
     x, y = (box * size).unbind(-1)
-    y, tilt = y - 25, tilt.unsqueeze(1)  # masks turn about their middle
+    y, tilt = y - 25, tilt.unsqueeze(1)  # masks rotate about their centre
     turn = 1 - 0.5 * tilt**2  # the cosine of a small angle, in exactly rounded steps
     turned = torch.stack([x * turn - y * tilt, y * turn + x * tilt + 25], -1)
-    place = torch.stack([MIDLINE + _between(draws[:, 6], -1.5, 1.5), top + low], -1).unsqueeze(1)
-    return turned + place + _between(draws[:, 15:23].view(-1, 4, 2), -1.6, 1.6)
+    position = torch.stack([MIDLINE + _between(draws[:, 6], -1.5, 1.5), top + low], -1).unsqueeze(1)
+    return turned + position + _between(draws[:, 15:23].view(-1, 4, 2), -1.6, 1.6)
 
 
 def _square_to(points: Tensor) -> Tensor:
-    """Homography that takes the unit square's corners, in turn, to ``points`` [B, 4, 2]; [B, 3, 3] float64.
+    """Return the homography from the unit square's corners, in turn, to ``points`` [B, 4, 2]: [B, 3, 3] float64.
 
     The closed form of Heckbert, Fundamentals of Texture Mapping and Image Warping (1989), section 2.2.3.
     """
@@ -229,23 +229,23 @@ def _square_to(points: Tensor) -> Tensor:
 
 
 def _homography(source: Tensor, target: Tensor) -> Tensor:
-    """Homography from the crop (``target``) back to a shape's plane (``source``), [B, 3, 3] float64."""
+    """Return the homography from the crop (``target``) to a shape's plane (``source``): [B, 3, 3] float64."""
     return _times(_square_to(source), _adjugate(_square_to(target)))
 
 
 def _times(a: Tensor, b: Tensor) -> Tensor:
-    """Matrix product [B, 3, 3], term by term: a library's product may add in another order for another batch."""
+    """Return the matrix product [B, 3, 3], term by term: ``matmul`` may add in another order for another batch."""
     return sum(a[:, :, k : k + 1] * b[:, k : k + 1, :] for k in range(3))
 
 
 def _adjugate(m: Tensor) -> Tensor:
-    """The inverse up to a factor, which a homography does not see, [B, 3, 3]."""
+    """Return the inverse [B, 3, 3] up to a factor, which does not change a homography."""
     a, b = m.roll(-1, 2), m.roll(-2, 2)  # row i of the adjugate is the cross product of columns i + 1 and i + 2
     return (a.roll(-1, 1) * b.roll(-2, 1) - a.roll(-2, 1) * b.roll(-1, 1)).transpose(1, 2)
 
 
 def _grid(homography: Tensor, shape: Tensor) -> Tensor:
-    """Where each crop pixel from ``_FIRST_ROW`` down lies in the atlas, in ``grid_sample``'s units. [B, R, 112, 2]"""
+    """Return the atlas coordinates of each crop pixel from ``_FIRST_ROW`` down for ``grid_sample``: [B, R, 112, 2]."""
     rows, columns = round(HEIGHT * SCALE), round(WIDTH * SCALE)
     homography = (homography / homography[:, 2:, 2:]).float().view(-1, 3, 3, 1, 1)
     x = torch.arange(SIZE, device=shape.device).float()

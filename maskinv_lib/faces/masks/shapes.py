@@ -1,7 +1,7 @@
-"""The shapes of face masks as textures: drawn once, in the pixel coordinates of an aligned crop and a bit around it.
+"""The shapes of face masks as textures: drawn once, in the pixel coordinates of an aligned crop and its surroundings.
 
 A shape is symmetric about the face's midline. Its outline bounds the fabric, its relief (a height in pixels above the
-face) shades it, its trim marks what takes the second colour (binding, valve, pattern), its straps run to the ears.
+face) shades it, its trim marks the parts in the second colour (binding, valve, pattern), its straps run to the ears.
 """
 
 import functools
@@ -18,16 +18,9 @@ LEFT, TOP, WIDTH, HEIGHT = MIDLINE - 76, 34, 152, 96
 """The part of the plane that a texture shows, in pixels of the crop: it reaches past the crop on three sides."""
 SCALE = 1.25
 """Texels per pixel."""
-CHANNELS = ("alpha", "shade", "side", "trim", "shadow")
-"""What a texture stores: opacity, brightness under light from above, brightness gained under light from the right,
-share of the second colour, darkness that the mask casts on the skin around it."""
 
 Points = tuple[tuple[float, float], ...]
 Field = Callable[[Tensor, Tensor], Tensor]
-
-
-def _blob(x: Tensor, y: Tensor, at: tuple[float, float], size: tuple[float, float]) -> Tensor:
-    return torch.exp(-(((x - at[0]) / size[0]) ** 2) - ((y - at[1]) / size[1]) ** 2)
 
 
 def _drape(x: Tensor, y: Tensor) -> Tensor:
@@ -39,7 +32,7 @@ def _drape(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _wrinkles(x: Tensor, y: Tensor) -> Tensor:
-    """Pulls that fan out from the strap corners towards the middle."""
+    """Wrinkles that fan out from the strap corners towards the middle."""
     fan = torch.atan2(y - 84, 50 - x.abs())
     return 0.45 * torch.sin(11 * fan + 0.6 * torch.sign(x)) * torch.sigmoid((x.abs() - 14) / 5)
 
@@ -92,7 +85,7 @@ def _duckbill(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _gaiter(x: Tensor, y: Tensor) -> Tensor:
-    """A tube of thin fabric that falls in slack, slanting folds."""
+    """A tube of thin fabric with loose, slanting folds."""
     sag = y + 0.004 * x**2 * torch.sign(100 - y)
     folds = torch.sin(sag / 2.9 + 0.05 * x) + 0.7 * torch.sin(sag / 1.7 - 0.11 * x + 1)
     return _drape(x, y) + 0.75 * folds * torch.sigmoid((y - 78 + 0.2 * x.abs()) / 5)
@@ -137,9 +130,9 @@ def _stripes(x: Tensor, y: Tensor) -> Tensor:
 class Shape:
     """One kind of mask; points are (pixels right of the midline, row), listed from top to bottom, for the right half.
 
-    outline: bounds the fabric, rounded through its points; a point given twice is a corner. straps: polylines,
-    rounded alike. relief: height in pixels. trim: share of the second colour in [0, 1]. binding: width in pixels of
-    the edge that takes the second colour. published_scale: size at which the mask covers about 27 % of the crop.
+    outline: bounds the fabric, a smooth curve through its points; a repeated point is a corner. straps: curves of the
+    same kind. relief: height in pixels. trim: share of the second colour in [0, 1]. binding: width in
+    pixels of the edge in the second colour. published_scale: size at which the mask covers about 27 % of the crop.
     """
 
     outline: Points
@@ -156,8 +149,8 @@ class Shape:
 
 
 def _points(text: str) -> Points:
-    """Read "0 60, 7 60.8": pixels right of the midline and row of each point."""
-    return tuple((float(point.split()[0]), float(point.split()[1])) for point in text.split(","))
+    """Parse "0 60, 7 60.8": pixels right of the midline and row of each point."""
+    return tuple(tuple(map(float, point.split())) for point in text.split(","))
 
 
 _LOOPS = (_points("37 69, 41 65.5, 48 61.5"), _points("35 94, 41 86, 47 74"))
@@ -212,7 +205,7 @@ SHAPES: dict[str, Shape] = {
 
 
 def _curve(points: Points, mirrored: bool, steps: int = 6) -> Tensor:
-    """Catmull-Rom spline through ``points``; if ``mirrored``, smooth across the midline. [M, 2] float64"""
+    """Return the Catmull-Rom spline through ``points``, float64 [M, 2]; if ``mirrored``, smooth across the midline."""
     p = torch.tensor(points, dtype=torch.float64)
     flip = torch.tensor([-1.0, 1.0], dtype=torch.float64)
     ends = (p[1:2] * flip, p[-2:-1] * flip) if mirrored else (p[:1], p[-1:])
@@ -224,7 +217,7 @@ def _curve(points: Points, mirrored: bool, steps: int = 6) -> Tensor:
 
 
 def _distance(x: Tensor, y: Tensor, curve: Tensor) -> tuple[Tensor, Tensor]:
-    """Distance in pixels of each point to a polyline; whether a ray to the right crosses it an odd number of times."""
+    """Return each point's distance to a polyline in pixels, and whether it lies inside (even-odd rule)."""
     (ax, ay), (bx, by) = curve[:-1].T.unsqueeze(-1), curve[1:].T.unsqueeze(-1)  # [M, 1]
     shape, x, y, dx, dy = x.shape, x.abs().flatten(), y.flatten(), bx - ax, by - ay
     along = (((x - ax) * dx + (y - ay) * dy) / (dx**2 + dy**2).clamp(min=1e-9)).clamp(0, 1)
@@ -234,7 +227,7 @@ def _distance(x: Tensor, y: Tensor, curve: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _shading(shape: Shape, x: Tensor, y: Tensor, edge: Tensor) -> tuple[Tensor, Tensor]:
-    """Shade and side light of the relief, with a darker rim and a hem."""
+    """Return shade and side light of the relief, with a darker rim and a hem."""
     down, right = torch.gradient(shape.relief(x, y), spacing=1 / SCALE)
     steep = torch.sqrt(1 + down**2 + right**2)
     shade = 0.42 + 0.58 * ((1 + 0.5 * down) / steep).clamp(0, 1.15)  # a soft light from above the viewer
@@ -243,7 +236,7 @@ def _shading(shape: Shape, x: Tensor, y: Tensor, edge: Tensor) -> tuple[Tensor, 
 
 
 def _draw(shape: Shape) -> Tensor:
-    """Return the texture of one shape, [5, rows, columns] float32, rounded to 1/4096."""
+    """Return the texture of one shape, as in ``atlas``: [5, rows, columns] float32, rounded to 1/4096."""
     columns = torch.arange(round(WIDTH * SCALE), dtype=torch.float64) / SCALE + LEFT - MIDLINE
     rows = torch.arange(round(HEIGHT * SCALE), dtype=torch.float64) / SCALE + TOP
     y, x = torch.meshgrid(rows, columns, indexing="ij")
@@ -272,8 +265,10 @@ def _draw(shape: Shape) -> Tensor:
 
 @functools.lru_cache(maxsize=8)
 def atlas(device: torch.device) -> Tensor:
-    """Return every shape's texture, in the order of ``SHAPES``, stacked downwards: [5, kinds * rows, columns] float32.
+    """Return the textures of all shapes, in the order of ``SHAPES``, stacked vertically: [5, kinds * rows, columns].
 
-    Channels are named by ``CHANNELS``. Drawn once per device (on the CPU, so that devices agree) and kept.
+    float32; the channels are opacity (alpha), brightness under light from above (shade), brightness gained under light
+    from the right (side), share of the second colour (trim), darkness of the mask's shadow on the skin around it.
+    Drawn once per device (on the CPU, so that devices agree) and cached.
     """
     return torch.cat([_draw(shape) for shape in SHAPES.values()], dim=1).to(device)

@@ -1,7 +1,8 @@
-"""Who is rendered and how: the parameters of a person and of a view, the relief of the face, pose and alignment.
+"""The parameters of a rendered person and of a view, the relief of the face, pose and alignment.
 
-Lengths are pixels of the aligned face. A person's own frame has its origin at the mean nose tip: u to the picture's
-right, w down, and the height z of the skin towards the camera. Every parameter is a float32 tensor [B, 1, 1, 1].
+Lengths are pixels of the aligned face. The frame of the head has its origin at the mean nose tip, (56.03, 71.74) in the
+picture: u to the picture's right, w down, and the height z of the skin towards the camera. Every parameter is a float32
+tensor [B, 1, 1, 1].
 """
 
 import math
@@ -13,17 +14,14 @@ from torch import Tensor
 from maskinv_lib.faces import TEMPLATE
 from maskinv_lib.utils.randomness import key, normal
 
-ORIGIN = (56.03, 71.74)
-"""Where the mean nose tip lies in the picture, (x, y) in pixels."""
-
 BOWL = 34.0
-"""How far the sides of the head lie behind its front, in pixels."""
+"""Depth of the sides of the head behind its front, in pixels."""
 
 LIMIT = 2.2
-"""Normal draws are clamped to +- this, so that no feature leaves its plausible range."""
+"""Normal draws are clamped to +- this, so that every feature stays in its plausible range."""
 
 IDENTITY = {
-    # the whole person
+    # all features
     "tone": (0.0, 1.0), "undertone": (0.0, 1.0), "masculine": (0.0, 1.0), "age": (0.0, 1.0), "weight": (0.0, 1.0),
     "flush": (0.5, 0.22), "freckles": (-0.9, 0.9), "asymmetry": (0.0, 0.35), "gloss": (0.5, 0.25),
     # outline
@@ -79,13 +77,13 @@ VIEW = {
     "glasses": {"glasses": (0.0, 1.0), "reflection": (0.0, 1.0)},
     "degradation": {"blur": (0.0, 0.5), "noise": (0.0, 0.005), "blocks": (0.0, 0.55)},
 }  # fmt: skip
-"""Parameters of a view (nuisances) by the field of ``Rendering`` that scales their spread: mean and spread."""
+"""Nuisance parameters of a view, by the field of ``Rendering`` that scales their spread: mean and spread."""
 
-_DRAWS = 128  # one fixed number of draws, so that the tensors of every chunk have the same shape
+_DRAWS = 128  # fixed, so that the tensors of every chunk have the same shape
 
 
 def normal_cdf(x: Tensor) -> Tensor:
-    """Return the standard normal distribution function of x: turns a clamped draw into a share in [0, 1]."""
+    """Return the standard normal distribution function of x, which maps a clamped draw to [0, 1]."""
     return 0.5 * (1 + torch.erf(x / math.sqrt(2)))
 
 
@@ -115,7 +113,7 @@ def parameters(seed: int, identity: Tensor, view: Tensor, strength: dict[str, fl
 
 
 def _correlate(p: SimpleNamespace) -> None:
-    """Let sex and age act on the features that they act on in people, and expression on the mouth."""
+    """Let sex and age change the features that they change in real people, and the expression change the mouth."""
     p.tone, p.age = normal_cdf(p.tone), normal_cdf(p.age)
     p.masculine = torch.tanh(1.6 * p.masculine)
     p.face_width = p.face_width + 0.9 * p.masculine + 0.9 * p.weight
@@ -133,7 +131,7 @@ def _correlate(p: SimpleNamespace) -> None:
     p.mouth_open = p.mouth_open.clamp(min=0)
     p.gaze_x = p.gaze_x - 2.5 * torch.sin(p.yaw)  # eyes stay on the camera when the head turns
     p.half_mouth = p.mouth_width * (1 + 0.075 * p.smile - p.pout)
-    p.mouth_lift = 0.7 * p.mouth_curve + 1.5 * p.smile  # how far the corners rise above the middle of the mouth
+    p.mouth_lift = 0.7 * p.mouth_curve + 1.5 * p.smile  # height of the corners above the middle of the mouth
     p.long_hair = 0.9 * p.length - 1.15 * p.masculine
     p.bald = torch.sigmoid(8 * (p.receding - 1.0))
     p.volume = (p.volume * (1 - 0.8 * p.bald)).clamp(min=0.8)
@@ -144,7 +142,7 @@ def _correlate(p: SimpleNamespace) -> None:
 def spot(x: Tensor, y: Tensor | None = None) -> Tensor:
     """Return a soft spot (with one argument, a band): (1 - r^2 / 8)^8 inside r^2 = x^2 + y^2 = 8, and 0 beyond.
 
-    It is close to exp(-r^2), at two thirds of its cost, and leaves the rest of the face alone.
+    It is close to exp(-r^2), at two thirds of its cost, and does not change the rest of the face.
     """
     square = x * x
     if y is not None:
@@ -187,7 +185,7 @@ def height(p: SimpleNamespace, u: Tensor, w: Tensor) -> Tensor:
 
 
 def project(p: SimpleNamespace, u: Tensor, w: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Return where points of the face appear under the pose: an orthographic camera, yaw, then pitch."""
+    """Return the projection of points of the face under the pose: an orthographic camera, yaw, then pitch."""
     return u * p.cos_yaw + z * p.sin_yaw, w * p.cos_pitch + z * p.sin_pitch
 
 
@@ -200,7 +198,7 @@ def face_points(p: SimpleNamespace) -> tuple[Tensor, Tensor]:
 
 
 def _fit(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Least-squares similarity from points x, y [B, 1, 1, 5] to ``TEMPLATE``: (a, b, shift x, shift y)."""
+    """Return the least-squares similarity from points x, y [B, 1, 1, 5] to ``TEMPLATE``: (a, b, shift x, shift y)."""
     goal = torch.tensor(TEMPLATE, device=x.device).T  # [2, 5] float32
     mean = [sum(t.unbind(-1)).unsqueeze(-1) / 5 for t in (x, y, goal[:1], goal[1:])]
     dx, dy, gx, gy = x - mean[0], y - mean[1], goal[0] - mean[2], goal[1] - mean[3]
@@ -213,19 +211,11 @@ def _fit(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def alignment(p: SimpleNamespace) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the similarity (a, b, tx, ty) from projected points to the picture: x' = ax - by + tx, y' = bx + ay + ty.
 
-    It fits the person's five points, under pose and expression, to ``TEMPLATE``, as an alignment step does, and adds
-    the view's jitter about the centre of the picture.
+    As an alignment does, it fits the five points, under pose and expression, to ``TEMPLATE``; then it adds the view's
+    jitter about the centre of the picture.
     """
     u, w = face_points(p)
     a, b, tx, ty = _fit(*project(p, u, w, height(p, u, w)))
     c, s = (1 + p.zoom) * torch.cos(p.roll), (1 + p.zoom) * torch.sin(p.roll)
     x, y = tx - 56, ty - 56
     return c * a - s * b, s * a + c * b, c * x - s * y + 56 + p.shift_x, s * x + c * y + 56 + p.shift_y
-
-
-def picture_points(p: SimpleNamespace) -> Tensor:
-    """Return the five points in the picture, float32 [B, 5, 2], (x, y) in pixels."""
-    u, w = face_points(p)
-    x, y = project(p, u, w, height(p, u, w))
-    a, b, tx, ty = alignment(p)
-    return torch.stack([a * x - b * y + tx, b * x + a * y + ty], -1).reshape(-1, 5, 2)

@@ -1,4 +1,4 @@
-"""The flaws of the camera that takes rendered pictures: blur, sensor noise, JPEG-like blocks and rounding."""
+"""Degrades rendered pictures as a camera does: blur, sensor noise, JPEG-like blocks and rounding."""
 
 import math
 from types import SimpleNamespace
@@ -11,7 +11,7 @@ from maskinv_lib.utils.randomness import uniform
 
 
 def photograph(p: SimpleNamespace, image: Tensor, keys: Tensor, strength: float) -> Tensor:
-    """Blur, add sensor noise, compress like JPEG and round to uint8; nothing but rounding at strength 0."""
+    """Blur, add sensor noise, compress like JPEG and round to uint8; only round at strength 0."""
     if strength > 0:
         image = _blur(image, p.blur.abs())
         image = image + (0.003 + p.noise.abs()) * strength * _noise(keys)
@@ -31,15 +31,15 @@ def _blur(image: Tensor, sigma: Tensor) -> Tensor:
 
 
 def _noise(keys: Tensor) -> Tensor:
-    """Return float32 [B, 3, 112, 112] of mean 0 and variance 1; three uniform numbers are cut from each draw."""
+    """Return float32 [B, 3, 112, 112] of mean 0 and variance 1; each draw gives three uniform numbers of 16 bits."""
     bits = uniform(keys, SIZE * SIZE).reshape(-1, 1, SIZE, SIZE)
-    parts = []
+    channels = []
     for _ in range(3):
         bits = bits * 2.0**16
-        whole = bits.floor()
-        bits = bits - whole
-        parts.append(whole.float())
-    return torch.cat(parts, 1) * (math.sqrt(12) / 2**16) - math.sqrt(3)
+        channel = bits.floor()
+        bits = bits - channel
+        channels.append(channel.float())
+    return torch.cat(channels, 1) * (math.sqrt(12) / 2**16) - math.sqrt(3)
 
 
 def _blocks(image: Tensor, step: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Colours of rendered people, and how one layer of paint is laid over another."""
+"""Colours of rendered people, and the blending of one layer over another."""
 
 from types import SimpleNamespace
 
@@ -24,12 +24,12 @@ def constant(like: Tensor, red: float, green: float, blue: float) -> Tensor:
 
 def palette(share: Tensor, anchors: tuple[tuple[float, float, float], ...]) -> Tensor:
     """Return the colour [B, 3, 1, 1] at ``share`` (0 to 1, [B, 1, 1, 1]) between the anchors, piecewise linear."""
-    place = share * (len(anchors) - 1)
-    return sum((1 - (place - k).abs()).clamp(min=0) * constant(share, *anchor) for k, anchor in enumerate(anchors))
+    position = share * (len(anchors) - 1)
+    return sum((1 - (position - k).abs()).clamp(min=0) * constant(share, *anchor) for k, anchor in enumerate(anchors))
 
 
 def paint(canvas: Tensor, mask: Tensor, over: Tensor) -> None:
-    """Lay the colour ``over`` onto the canvas, in place, with the opacity ``mask`` [B, 1, H, W] (0 to 1)."""
+    """Blend the colour ``over`` into the canvas, in place, with the opacity ``mask`` [B, 1, H, W] (0 to 1)."""
     canvas.add_(mask * (over - canvas))
 
 

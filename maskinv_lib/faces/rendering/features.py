@@ -10,11 +10,11 @@ from maskinv_lib.faces.rendering.anatomy import edge, spot
 from maskinv_lib.faces.rendering.colours import constant, paint
 
 EYE_ROWS, NOSE_ROWS, MOUTH_ROWS = slice(22, 72), slice(40, 92), slice(66, SIZE)
-"""Rows of the picture outside which a feature never shows: features are painted within them, which saves time."""
+"""Rows of the picture to which a feature is confined: it is painted only there, which saves time."""
 
 
 def skin(p: SimpleNamespace, s: SimpleNamespace) -> Tensor:
-    """Return the canvas of bare skin: complexion, flush, freckles and moles at the person's own places."""
+    """Return the canvas of bare skin: complexion, flush, freckles and the person's moles."""
     u, w, a = s.u, s.w, s.a
     waves = [
         torch.sin(
@@ -71,7 +71,7 @@ def _wrinkles(p: SimpleNamespace, s: SimpleNamespace) -> Tensor:
 
 
 def eyes(p: SimpleNamespace, s: SimpleNamespace, canvas: Tensor) -> None:
-    """Paint both eyes: lid crease, white, iris, pupil, lashes and the light caught by the cornea."""
+    """Paint both eyes: lid crease, white, iris, pupil, lashes and the reflection on the cornea."""
     rows = EYE_ROWS
     u, a, w, canvas = s.u[:, :, rows], s.a[:, :, rows], s.w[:, :, rows], canvas[:, :, rows]
     out = (a - p.eye_gap) / p.eye_width
@@ -101,7 +101,7 @@ def eyes(p: SimpleNamespace, s: SimpleNamespace, canvas: Tensor) -> None:
 
 
 def brows(p: SimpleNamespace, s: SimpleNamespace, canvas: Tensor) -> None:
-    """Paint both eyebrows: an arch that tapers outwards, made of short hairs."""
+    """Paint both eyebrows: an arch of short hairs that becomes thinner outwards."""
     rows = EYE_ROWS
     a, w, canvas = s.a[:, :, rows], s.w[:, :, rows], canvas[:, :, rows]
     along = (a - p.eye_gap - p.brow_gap) / p.brow_length
@@ -150,7 +150,7 @@ def mouth(p: SimpleNamespace, s: SimpleNamespace, canvas: Tensor) -> None:
 
 
 def beard(p: SimpleNamespace, s: SimpleNamespace, canvas: Tensor) -> None:
-    """Paint beard, moustache and stubble of those who wear them."""
+    """Paint beard, moustache and stubble of the people who have them."""
     rows = MOUTH_ROWS
     u, a, w, canvas = s.u[:, :, rows], s.a[:, :, rows], s.w[:, :, rows], canvas[:, :, rows]
     manly = torch.sigmoid(6 * (p.masculine - 0.35))

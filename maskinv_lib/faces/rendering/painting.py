@@ -1,4 +1,4 @@
-"""The layers of a rendered face, from the background forwards: each is painted over a canvas float32 [B, 3, H, W]."""
+"""The layers of a rendered face, from back to front: each is painted over a canvas float32 [B, 3, H, W]."""
 
 from types import SimpleNamespace
 
@@ -12,7 +12,7 @@ from maskinv_lib.faces.rendering.features import EYE_ROWS, beard, brows, creases
 
 
 def scene(p: SimpleNamespace) -> SimpleNamespace:
-    """Return what every layer needs, each [B, 1, H, W]: pixels x, y, head frame fx, fy, skin frame u, w and normals."""
+    """Return the coordinates of every layer, each [B, 1, H, W]: pixels x, y, head fx, fy, skin u, w, and normals."""
     device = p.yaw.device
     axis = torch.arange(SIZE, device=device, dtype=torch.float32)
     count = len(p.yaw)
@@ -31,7 +31,7 @@ def scene(p: SimpleNamespace) -> SimpleNamespace:
 
 
 def _unproject(p: SimpleNamespace, fx: Tensor, fy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Find the skin point u, w and height z seen at fx, fy: the bowl in closed form, the relief by iteration."""
+    """Return the skin point u, w and height z visible at fx, fy: the bowl in closed form, the relief by iteration."""
     bend = p.sin_yaw * BOWL / p.face_width**2  # fx = u cos(yaw) - bend u^2 + relief sin(yaw)
     u, w, bump = fx, fy, torch.zeros_like(fx)
     for _ in range(3):
@@ -77,7 +77,7 @@ def hair_texture(p: SimpleNamespace, s: SimpleNamespace) -> Tensor:
 
 
 def back_hair(p: SimpleNamespace, s: SimpleNamespace) -> Tensor:
-    """Return the mask of the hair behind the face: a cap, and long hair down the sides if the person wears it."""
+    """Return the mask of the hair behind the face: a cap, and long hair at the sides of people who have it."""
     x = s.fx + 30 * p.sin_yaw  # the ears lie that far behind the nose
     length = p.long_hair + 0.4 * p.cut
     reach = p.face_width + p.volume + 4.5 * p.curly
@@ -92,7 +92,7 @@ def back_hair(p: SimpleNamespace, s: SimpleNamespace) -> Tensor:
 
 
 def neck(p: SimpleNamespace, s: SimpleNamespace, canvas: Tensor) -> None:
-    """Paint shoulders, clothes and the neck, which lies in the shadow of the chin."""
+    """Paint the neck, in the shadow of the chin, the shoulders and the clothes."""
     x, floor = s.fx + 22 * p.sin_yaw, p.chin
     cloth = colour(p.cloth_light + p.cloth_x, p.cloth_light, p.cloth_light + p.cloth_y).clamp(0.04, 0.95)
     half = 25.5 + 2.2 * p.masculine + 1.2 * p.weight
@@ -114,7 +114,7 @@ def ears(p: SimpleNamespace, s: SimpleNamespace, canvas: Tensor) -> None:
 
 
 def front_hair(p: SimpleNamespace, s: SimpleNamespace) -> tuple[Tensor, Tensor]:
-    """Return the mask of the hair over the forehead and the shadow that it throws on the skin."""
+    """Return the mask of the hair over the forehead and the shadow that it casts on the skin."""
     side = s.u / p.face_width
     lean = s.u - p.parting
     line = p.hairline + 0.6 * p.hair_row + p.hairline_curve * side**4 + p.sweep * side
@@ -131,7 +131,7 @@ def front_hair(p: SimpleNamespace, s: SimpleNamespace) -> tuple[Tensor, Tensor]:
 
 
 def spectacles(p: SimpleNamespace, s: SimpleNamespace, canvas: Tensor) -> None:
-    """Paint glasses in the views in which a person who owns some wears them: rims, bridge, temples, reflections."""
+    """Paint glasses in the views in which their owner wears them: rims, bridge, temples, reflections."""
     rows = EYE_ROWS
     u, a, w, canvas = s.u[:, :, rows], s.a[:, :, rows], s.w[:, :, rows], canvas[:, :, rows]
     worn = ((p.glasses_owner > 0.5) & (p.glasses > 0.1)).float()
@@ -150,7 +150,7 @@ def spectacles(p: SimpleNamespace, s: SimpleNamespace, canvas: Tensor) -> None:
 
 
 def lighting(p: SimpleNamespace, s: SimpleNamespace) -> tuple[Tensor, Tensor]:
-    """Return the light on the skin [B, 1, H, W] (about 1 where lit) and its gloss: wrapped diffuse light."""
+    """Return the light on the skin [B, 1, H, W] (about 1 where lit) and the gloss, by wrapped diffuse shading."""
     length = torch.sqrt(p.light_x**2 + p.light_y**2 + 1)
     lx, ly, lz = p.light_x / length, p.light_y / length, 1 / length
     facing = s.nx * lx + s.ny * ly + s.nz * lz
@@ -160,13 +160,13 @@ def lighting(p: SimpleNamespace, s: SimpleNamespace) -> tuple[Tensor, Tensor]:
     shade = ambient * (0.80 + 0.20 * s.nz) + sky + (1.10 - ambient) * soft * (0.6 + 0.4 * soft)
     half = torch.sqrt(lx * lx + ly * ly + (lz + 1) ** 2)
     mirror = ((s.nx * lx + s.ny * ly + s.nz * (lz + 1)) / half).clamp(min=0)
-    for _ in range(4):  # to the power of 16, without a call of pow
+    for _ in range(4):  # to the power of 16, without pow
         mirror = mirror * mirror
     return shade, 0.06 * p.gloss.clamp(0.1, 1) * mirror
 
 
 def picture(p: SimpleNamespace) -> Tensor:
-    """Paint all layers and return the picture, float32 [B, 3, H, W] around [0, 1], before the camera's flaws."""
+    """Paint all layers and return the picture, float32 [B, 3, H, W], about [0, 1], before ``camera.photograph``."""
     add_colours(p)
     s = scene(p)
     shade, gloss = lighting(p, s)

@@ -1,7 +1,7 @@
 """What a student is trained for: one idea per file, each an ``Objective`` found by its name ``module.Class``.
 
 What belongs here: losses, with the heads, class centres and running values that they own. What does not: which stage
-uses them, with which settings (``study``). To add one, add a file with a subclass of ``Objective``.
+uses them, with which settings (``study``). To add an objective, add a file with a subclass of ``Objective``.
 """
 
 import importlib
@@ -11,17 +11,29 @@ import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskinv_lib.utils import checks
 
-GIVEN = ("embedding_size", "classes", "seed", "map_shape")
-"""Constructor arguments that follow from the run, not from a stage's settings."""
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What an objective must know of the run, whatever its settings.
+
+    embedding_size: width D of the student's embeddings. classes: number of training people. seed: of class centres and
+    first weights. map_shape: (channels, height, width) of the network's last feature maps.
+    """
+
+    embedding_size: int
+    classes: int
+    seed: int
+    map_shape: tuple[int, int, int] = (192, 4, 4)
 
 
 @dataclass(kw_only=True)
 class Batch:
-    """What the training loop hands to an objective in one step; B samples, D the embedding size.
+    """The input of an objective in one training step; B samples, D the embedding size.
 
     labels: int64 [B]. masked: bool [B], where the mask was drawn on the "masked" view (other masked views: the same
     faces, other masks). keys: int64 [B], one random key per sample and step (``maskinv_lib.randomness``). progress:
@@ -52,8 +64,9 @@ class Objective(nn.Module):
     views: names of the views whose embeddings it needs: "masked" (mask drawn with the stage's probability), "clean",
     "masked-2" (as "masked", another mask), "restored" (images that it sends through ``batch.embed`` itself).
     needs_teacher, needs_maps: whether it reads ``batch.teacher`` or ``batch.maps``. Heads, class centres and running
-    thresholds are its parameters and buffers, so they go into the checkpoint. A subclass takes its settings as
-    keyword-only arguments, and those of ``GIVEN`` that it needs.
+    thresholds are its parameters and buffers, so they go into the checkpoint. The constructor of a subclass takes its
+    settings as keyword-only arguments, after a first argument ``context`` where it needs the ``Context``; a ``**``
+    argument passes the settings of the class above on.
     """
 
     views: tuple[str, ...] = ()
@@ -68,10 +81,10 @@ class Objective(nn.Module):
         """Raise ValueError if a label, int64 [N], has no class here; called once, before the first step."""
 
     def prepare(self, templates: Tensor, labels: Tensor) -> None:
-        """Learn what is needed of the frozen teacher before the first step; only called with ``needs_teacher``.
+        """Compute what is needed of the frozen teacher before the first step; only called with ``needs_teacher``.
 
         templates: float32 [2, N, D], unit length, of all training faces and of their mirror images; labels: int64 [N].
-        What is kept must be a buffer and a pure function of these and of the constructor's arguments.
+        The result must be a buffer, and a pure function of these and of the constructor's arguments.
         """
 
 
@@ -100,13 +113,23 @@ def build_objective(
     ``lambda_``. An unknown name or setting raises ValueError with the nearest known one.
     """
     module, kind = checks.choose("objective", name, known_objectives()).split(".")
-    make = getattr(_module(module), kind)
-    arguments = [item for item in inspect.signature(make).parameters.values() if item.kind is item.KEYWORD_ONLY]
-    known = {_setting(item.name): item.name for item in arguments if item.name not in GIVEN}
+    objective = getattr(_module(module), kind)
+    known = {_setting(argument): argument for argument in _arguments(objective)}
     checks.only_known(f"setting of {name}", map(_setting, settings), known)
-    run = {"embedding_size": embedding_size, "classes": classes, "seed": seed, "map_shape": map_shape}
-    given = {item.name: run[item.name] for item in arguments if item.name in GIVEN}
-    return make(**given, **{known[_setting(key)]: value for key, value in settings.items()})
+    context = Context(embedding_size=embedding_size, classes=classes, seed=seed, map_shape=map_shape)
+    first = (context,) if "context" in inspect.signature(objective).parameters else ()
+    return objective(*first, **{known[_setting(key)]: value for key, value in settings.items()})
+
+
+def _arguments(objective: type[Objective]) -> list[str]:
+    """Return the keyword-only arguments of a constructor and, while it has a ``**`` argument, of the next one above."""
+    names = []
+    for constructor in (vars(kind)["__init__"] for kind in objective.__mro__ if "__init__" in vars(kind)):
+        parameters = inspect.signature(constructor).parameters.values()
+        names += [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+        if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters):
+            break
+    return names
 
 
 def _module(name: str) -> object:
@@ -114,5 +137,14 @@ def _module(name: str) -> object:
 
 
 def _setting(argument: str) -> str:
+    """Return the name of a constructor's argument as a stage writes it: ``lambda`` for ``lambda_``."""
     bare = argument.removesuffix("_")
     return bare if keyword.iskeyword(bare) else argument
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """Return vectors [N, D] of any float dtype at length 1, in float32.
+
+    A vector shorter than 1e-6 is not stretched to length 1, so that its gradient stays finite.
+    """
+    return F.normalize(vectors.float(), dim=1, eps=1e-6)

@@ -1,12 +1,11 @@
-"""AdaDistill: a margin softmax whose class centres are made of the teacher's templates (Boutros et al., ECCV 2024)."""
+"""AdaDistill: a margin softmax whose class centres are means of teacher templates (Boutros et al., ECCV 2024)."""
 
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from maskinv_lib.training.objectives import Batch
+from maskinv_lib.training.objectives import Batch, Context, unit
 from maskinv_lib.training.objectives.margins import Softmax, add_angle
 from maskinv_lib.training.objectives.template_kd import TemplateKD, unit_templates
 from maskinv_lib.utils import checks
@@ -19,7 +18,7 @@ _LEAST = 1e-6  # of the weight alpha and of its factor, as published
 
 
 class AdaDistill(Softmax):
-    """Margin softmax, loss "margin", with centres that follow the teacher as fast as the student's skill allows.
+    """Margin softmax, loss "margin", with centres that follow the teacher, slower as the student gets closer to it.
 
     Before the loss, and without gradient, each sample with student template s, teacher template t (both unit length)
     and own centre c moves its centre: c <- alpha c + (1 - alpha) t, where
@@ -27,7 +26,7 @@ class AdaDistill(Softmax):
     from single templates (alpha near 0), one that is near it from their mean over many steps (alpha near 1), and
     samples that are untypical of their class move the centre most. A class with several samples in the batch takes the
     mean of their moves, all from the centre before the batch: one step a class, as published, but the same whatever
-    the samples' order and the device. In ``eval`` mode the centres rest.
+    the samples' order and the device. In ``eval`` mode the centres stay as they are.
 
     centres: buffer float32 [classes, embedding_size], not normalised, normal with deviation 0.01 from ``seed`` until
     the class is first met. kind: "arc", cos(theta + margin) as in ``ArcFace``, guarded; or "cos", cos(theta) - margin.
@@ -39,23 +38,20 @@ class AdaDistill(Softmax):
 
     def __init__(
         self,
+        context: Context,
         *,
-        embedding_size: int,
-        classes: int,
-        seed: int,
         kind: str = "arc",
         margin: float | None = None,
-        scale: float = 64.0,
         lambda_: float = 0.0,
-        view: str = "masked",
+        **softmax: object,
     ) -> None:
-        super().__init__(embedding_size=embedding_size, classes=classes, seed=seed, scale=scale, view=view)
+        super().__init__(context, **softmax)
         self.kind = checks.choose("kind", kind, KINDS)
         usual, largest = KINDS[self.kind]
         self.margin = number("margin", usual if margin is None else margin, maximum=largest)
-        self.template_kd = TemplateKD(lambda_=lambda_, view=view)
+        self.template_kd = TemplateKD(lambda_=lambda_, view=self.views[0])
         centres = self.centres.detach()
-        del self.centres  # a parameter would be in the optimiser's hands
+        del self.centres  # the optimiser would change a parameter
         self.register_buffer("centres", centres)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -89,6 +85,6 @@ class AdaDistill(Softmax):
 
 
 def keeping_weights(student: Tensor, teacher: Tensor, centres: Tensor) -> Tensor:
-    """Return alpha, float32 [B, 1] in [1e-6, 1]: what each sample leaves of its own centre [B, D] (``AdaDistill``)."""
-    typical = (F.normalize(centres, dim=1, eps=1e-6) * teacher).sum(1, keepdim=True).clamp(_LEAST, 1.0)
+    """Return alpha, float32 [B, 1] in [1e-6, 1], each sample's weight of its own centre [B, D] (``AdaDistill``)."""
+    typical = (unit(centres) * teacher).sum(1, keepdim=True).clamp(_LEAST, 1.0)
     return ((student * teacher).sum(1, keepdim=True) * typical).clamp(_LEAST, 1.0)

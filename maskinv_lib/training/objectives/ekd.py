@@ -1,22 +1,22 @@
-"""Evaluation-oriented distillation: pairs should rank among the impostors as they do for the teacher.
+"""Evaluation-oriented distillation: a pair should have the rank among the impostors that it has for the teacher.
 
-A recogniser is judged by the share of genuine pairs above a threshold that lets a given share of impostor pairs
-through. EKD (Huang et al., CVPR 2022, arXiv 2206.02325) therefore compares, of student and teacher, not templates but
-the place of each pair's cosine among such thresholds.
+A recogniser is evaluated by the share of genuine pairs above a threshold that accepts a given share of impostor pairs.
+Therefore EKD (Huang et al., CVPR 2022, arXiv 2206.02325) does not compare the templates of student and teacher, but the
+rank of each pair's cosine among such thresholds.
 """
 
 import dataclasses
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from maskinv_lib.training.objectives import Batch
+from maskinv_lib.training.objectives import Batch, Context, unit
 from maskinv_lib.training.objectives.margins import ArcFace
+from maskinv_lib.training.objectives.template_kd import teacher_templates
 from maskinv_lib.utils.checks import number
 
 LEVELS = (1, 2, 3, 4, 5, 6)
-"""The thresholds stand at false positive rates of 10 to the power of minus these."""
+"""The thresholds are those at false positive rates of 10 to the power of minus these."""
 
 HARDEST = 2_000 / (512 * 511 // 2 - 64 * 6)
 """Share of the negatives that are distilled: 2,000 of the 130,432 of a published batch, about 1.5 %.
@@ -32,9 +32,9 @@ def pair_cosines(templates: Tensor) -> Tensor:
 
     Row by row of the upper triangle: (0, 1), (0, 2), ..., (1, 2), ... A template of length 0 has cosine 0 to all.
     """
-    unit = F.normalize(templates.float(), dim=1, eps=1e-6)
-    rows, columns = torch.triu_indices(len(unit), len(unit), offset=1, device=unit.device)
-    return (unit @ unit.T)[rows, columns]
+    templates = unit(templates)
+    rows, columns = torch.triu_indices(len(templates), len(templates), offset=1, device=templates.device)
+    return (templates @ templates.T)[rows, columns]
 
 
 def soft_ranks(cosines: Tensor, thresholds: Tensor, temperature: float) -> Tensor:
@@ -56,8 +56,8 @@ class EKD(ArcFace):
 
     A threshold at false positive rate 10^-k is the descending negatives' value at index N // 10^k, N their number.
     Every step in training mode moves the running threshold by ``renewal`` towards it, from 0, before the loss. With
-    0.01, as published, it has covered 63 % of the way after 100 steps and 95 % after 300: a short training is judged
-    by thresholds that are too low for most of it. Levels that a batch cannot show (``levels``) are left out of its
+    0.01, as published, it has covered 63 % of the way after 100 steps and 95 % after 300: in a short training the
+    thresholds are too low for most of the time. Levels that a batch is too small for (``levels``) are left out of its
     ranks and are not moved.
 
     margin: radians, 0 to pi. scale: at least 1. temperature: in units of the cosine, at least 0.0001. renewal,
@@ -68,10 +68,8 @@ class EKD(ArcFace):
 
     def __init__(
         self,
+        context: Context,
         *,
-        embedding_size: int,
-        classes: int,
-        seed: int,
         margin: float = 0.4,
         scale: float = 64.0,
         positive_weight: float = 0.02,
@@ -81,8 +79,7 @@ class EKD(ArcFace):
         hardest: float = HARDEST,
         view: str = "masked",
     ) -> None:
-        shape = {"embedding_size": embedding_size, "classes": classes, "seed": seed}
-        super().__init__(**shape, margin=margin, scale=scale, view=view)
+        super().__init__(context, margin=margin, scale=scale, view=view)
         self.positive_weight = number("positive_weight", positive_weight)
         self.negative_weight = number("negative_weight", negative_weight)
         self.temperature = number("temperature", temperature, minimum=1e-4)
@@ -92,16 +89,16 @@ class EKD(ArcFace):
         self.register_buffer("teacher_thresholds", torch.zeros(len(LEVELS)))
 
     def levels(self, negatives: int) -> tuple[int, ...]:
-        """Return which k of ``LEVELS`` a batch with so many negatives shows: those with negatives // 10^k >= 1.
+        """Return which k of ``LEVELS`` a batch with so many negatives can estimate: those with negatives // 10^k >= 1.
 
-        A level beyond would take the highest negative, whatever its rate. 64 faces have about 2,000 negatives, hence
+        A higher level would take the highest negative, whatever its rate. 64 faces have about 2,000 negatives, hence
         levels 1 to 3; the published 512 faces reach level 5, and a batch needs at least 1,415 faces for level 6.
         """
         return tuple(level for level in LEVELS if negatives // 10**level >= 1)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return the three losses; teacher templates that are missing or of another number raise ValueError."""
-        student, teacher = batch.embeddings[self.views[0]], _teacher(batch, self.views[0])
+        student, teacher = batch.embeddings[self.views[0]], teacher_templates(batch, type(self).__name__)
         with torch.autocast(student.device.type, enabled=False):
             positive, negative = self.distilled(pair_cosines(student), pair_cosines(teacher), batch.labels)
         losses = {"ekd_positive": self.positive_weight * positive, "ekd_negative": self.negative_weight * negative}
@@ -115,8 +112,8 @@ class EKD(ArcFace):
         labels, embeddings = batch.labels[kept], batch.embeddings[view][kept]
         if not len(labels):
             return {"margin": 0.0 * (embeddings.float().sum() + self.centres.float().sum())}
-        same = {"masked": batch.masked[kept], "keys": batch.keys[kept]}
-        return super().forward(dataclasses.replace(batch, labels=labels, embeddings={view: embeddings}, **same))
+        others = {"masked": batch.masked[kept], "keys": batch.keys[kept]}
+        return super().forward(dataclasses.replace(batch, labels=labels, embeddings={view: embeddings}, **others))
 
     def distilled(self, student: Tensor, teacher: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the unweighted scalar losses of positives and negatives; 0 where there is no such pair or no level.
@@ -126,12 +123,12 @@ class EKD(ArcFace):
         rows, columns = torch.triu_indices(len(labels), len(labels), offset=1, device=labels.device)
         same = labels[rows] == labels[columns]  # [B(B-1)/2]
         impostors = student[~same], teacher[~same]
-        used = [level - 1 for level in self.levels(len(impostors[0]))]
+        indices = [level - 1 for level in self.levels(len(impostors[0]))]
         if self.training:
             self.renew(*impostors)
-        chosen = impostors[0].detach().topk(self.hard(len(impostors[0]))).indices
-        pairs = (student[same], teacher[same]), (impostors[0][chosen], impostors[1][chosen])
-        positive, negative = (self._rank_error(*cosines, used) for cosines in pairs)
+        hardest = impostors[0].detach().topk(self.hard(len(impostors[0]))).indices
+        pairs = (student[same], teacher[same]), (impostors[0][hardest], impostors[1][hardest])
+        positive, negative = (self._rank_error(*cosines, indices) for cosines in pairs)
         return positive, negative
 
     def hard(self, negatives: int) -> int:
@@ -141,24 +138,13 @@ class EKD(ArcFace):
     @torch.no_grad()
     def renew(self, student: Tensor, teacher: Tensor) -> None:
         """Move the running thresholds towards those of the negatives, float32 [N] each."""
-        used = self.levels(len(student))
+        levels = self.levels(len(student))
         for cosines, running in ((student, self.student_thresholds), (teacher, self.teacher_thresholds)):
             ordered = cosines.sort(descending=True).values
-            for level in used:
+            for level in levels:
                 running[level - 1].lerp_(ordered[len(ordered) // 10**level], self.renewal)
 
-    def _rank_error(self, student: Tensor, teacher: Tensor, used: list[int]) -> Tensor:
-        ranks = soft_ranks(student, self.student_thresholds[used], self.temperature)
-        wanted = soft_ranks(teacher, self.teacher_thresholds[used], self.temperature)
-        return (ranks - wanted).square().sum() / max(1, len(ranks))  # 0, not NaN, of no pairs
-
-
-def _teacher(batch: Batch, view: str) -> Tensor:
-    if batch.teacher is None:
-        raise ValueError("EKD needs teacher templates, and batch.teacher is None. Give the stage a teacher.")
-    if len(batch.teacher) != len(batch.embeddings[view]):
-        raise ValueError(
-            f"EKD compares the pairs of one batch: {len(batch.embeddings[view])} embeddings of the student, "
-            f"{len(batch.teacher)} templates of the teacher. Hand over both of the same faces."
-        )
-    return batch.teacher.detach()
+    def _rank_error(self, student: Tensor, teacher: Tensor, indices: list[int]) -> Tensor:
+        ranks = soft_ranks(student, self.student_thresholds[indices], self.temperature)
+        targets = soft_ranks(teacher, self.teacher_thresholds[indices], self.temperature)
+        return (ranks - targets).square().sum() / max(1, len(ranks))  # 0, not NaN, of no pairs

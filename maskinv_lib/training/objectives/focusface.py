@@ -1,7 +1,7 @@
-"""FocusFace (Neto et al., FG 2021): recognise the face, tell whether it wears a mask, and embed both pictures alike.
+"""FocusFace (Neto et al., FG 2021): recognise the face, detect a mask, and give both pictures similar embeddings.
 
-The clean and the masked picture of a face both pass through the student. A second head reads the mask off the last
-feature maps, so that what says "mask" has a place of its own beside the embedding.
+The clean and the masked picture of a face both pass through the student. A second head predicts the mask from the last
+feature maps, so that information about the mask has an embedding of its own.
 """
 
 import math
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskinv_lib.training.objectives import Batch
+from maskinv_lib.training.objectives import Batch, Context
 from maskinv_lib.training.objectives.margins import ArcFace
 from maskinv_lib.utils import randomness
 from maskinv_lib.utils.checks import number
@@ -22,10 +22,10 @@ WIDTH = 32
 
 
 def draw_weights(module: nn.Module, *parts: int | str) -> nn.Module:
-    """Give a module built on the meta device its first values, from a key; return it on the CPU.
+    """Draw the first values of a module built on the meta device from a key; return it on the CPU.
 
-    Weights of linear and convolutional layers are uniform with variance 1 / inputs, their biases 0, norms neutral. The
-    global random state is neither read nor moved.
+    Weights of linear and convolutional layers are uniform with variance 1 / inputs, their biases 0, and norms leave
+    their input's scale unchanged. The global random state is neither read nor changed.
     """
     generator = torch.Generator().manual_seed(int(randomness.key(*parts)))
     for layer in module.to_empty(device="cpu").modules():
@@ -46,10 +46,11 @@ def standardised(values: Tensor) -> Tensor:
 
 
 class MaskBranch(nn.Module):
-    """Reads masks off feature maps: linear to a mask embedding of ``WIDTH``, standardised, linear to ``outputs``.
+    """Predicts masks from feature maps: linear to a mask embedding of ``WIDTH``, standardised, linear to ``outputs``.
 
-    map_shape: (C, H, W) of the maps, which are flattened: where a mask shows is what tells it. Standardising over the
-    batch keeps steps small whatever the maps' scale; nothing of it is stored, since the branch is only trained with.
+    map_shape: (C, H, W) of the maps, which are flattened, since a mask is recognised by its position. Standardising
+    over the batch keeps steps small whatever the maps' scale; no statistics are stored, since the branch is used in
+    training alone.
     """
 
     def __init__(self, *, map_shape: tuple[int, int, int], outputs: int, seed: int) -> None:
@@ -63,15 +64,15 @@ class MaskBranch(nn.Module):
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """Return (mask embedding [N, WIDTH], outputs [N, outputs]), float32, of maps [N, C, H, W] in any dtype."""
         if tuple(maps.shape[1:]) != self.map_shape:
-            found = f"{list(maps.shape[1:])} instead of {list(self.map_shape)}"
-            raise ValueError(f"Feature maps are {found}. Build the objective with map_shape={tuple(maps.shape[1:])}.")
+            shapes = f"{list(maps.shape[1:])} instead of {list(self.map_shape)}"
+            raise ValueError(f"Feature maps are {shapes}. Build the objective with map_shape={tuple(maps.shape[1:])}.")
         with torch.autocast(maps.device.type, enabled=False):
             features = standardised(self.embed(maps.float().flatten(1)))
             return features, self.read(features)
 
 
 def maps_of(batch: Batch, views: Iterable[str]) -> Tensor:
-    """Return the views' feature maps below one another, [V * B, C, H, W]; a missing view raises ValueError."""
+    """Return the views' feature maps in one tensor, [V * B, C, H, W]; a missing view raises ValueError."""
     missing = [view for view in views if view not in batch.maps]
     if missing:
         raise ValueError(f"batch.maps lacks {', '.join(missing)}. Pass the views through network.with_maps.")
@@ -85,29 +86,26 @@ class FocusFace(ArcFace):
     + consistency * mean over batch and D of (e_clean - e_masked)^2, where e are raw embeddings, [B, D], not
     normalised: so the last term depends on their scale, as published. CE_Arc: ArcFace with ``margin`` in radians and
     ``scale``. CE_mask: two classes, mask or none, from a mask embedding of the feature maps; a sample of the masked
-    view without a mask counts as none. In the released code a factor of 0 keeps clean faces from training the mask
-    head; here they do train it, as described.
+    view without a mask counts as none. In the released code a factor of 0 excludes clean faces from the training of the
+    mask head; here they train it, as the paper describes.
     """
 
     needs_maps = True
 
     def __init__(
         self,
+        context: Context,
         *,
-        embedding_size: int,
-        classes: int,
-        seed: int,
-        map_shape: tuple[int, int, int],
         margin: float = 0.5,
         scale: float = 64.0,
         mask_weight: float = 0.1,
         consistency: float = 1 / 3,
     ) -> None:
-        super().__init__(embedding_size=embedding_size, classes=classes, seed=seed, margin=margin, scale=scale)
+        super().__init__(context, margin=margin, scale=scale)
         self.views = ("clean", "masked")
         self.mask_weight = number("mask_weight", mask_weight)
         self.consistency = number("consistency", consistency)
-        self.mask_branch = MaskBranch(map_shape=map_shape, outputs=2, seed=seed)
+        self.mask_branch = MaskBranch(map_shape=context.map_shape, outputs=2, seed=context.seed)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return {"margin", "mask", "consistency"}: the weighted losses; missing feature maps raise ValueError."""

@@ -1,16 +1,17 @@
-"""Grouped distillation of logits: learn from the teacher which classes compete for a face, and leave out the rest.
+"""Grouped distillation of logits: learn from the teacher which classes are likely for a face, and ignore the rest.
 
 GKD (Zhao et al., AAAI 2023, arXiv 2304.04462) splits the classes of each face into a primary group, the few that share
 nearly all of the student's probability, and the others. It distils the split between the two groups and the
-distribution within the primary group; what the teacher says about the many others is dropped as noise.
+distribution within the primary group; the teacher's logits of the many other classes are left out as noise.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskinv_lib.training.objectives import Batch
+from maskinv_lib.training.objectives import Batch, Context, unit
 from maskinv_lib.training.objectives.margins import CosFace
+from maskinv_lib.training.objectives.template_kd import teacher_templates
 from maskinv_lib.utils import checks, randomness
 from maskinv_lib.utils.checks import number
 
@@ -26,7 +27,7 @@ FIT_RATE = 0.01
 PUBLISHED_SCALE = 64.0
 """The scale of the logits for which temperature and mass were published."""
 
-_NOTHING = -1e30  # a logarithm of zero that stays finite, so that 0 * (log 0 - log 0) is 0
+_LOG_ZERO = -1e30  # a logarithm of zero that stays finite, so that 0 * (log 0 - log 0) is 0
 
 
 def group_size(logits: Tensor, mass: float, step: int) -> Tensor:
@@ -43,7 +44,7 @@ def group_size(logits: Tensor, mass: float, step: int) -> Tensor:
 def primary_group(logits: Tensor, labels: Tensor, size: Tensor) -> Tensor:
     """Return bool [B, C], which classes are in each sample's primary group: ``size`` of them.
 
-    The right class (``labels``, int64 [B]) and those of the highest logits [B, C] beside it.
+    They are the right class (``labels``, int64 [B]) and those of the highest logits [B, C] among the others.
     """
     first = logits.detach().scatter(1, labels[:, None], torch.inf)
     order = first.argsort(dim=1, descending=True, stable=True)
@@ -58,14 +59,14 @@ def grouped_divergences(student: Tensor, teacher: Tensor, group: Tensor, tempera
     temperature T: T^2 KL([q_P, q_rest] || [p_P, p_rest]), q_P the sum over P, and T^2 KL(q | P || p | P).
     """
     logs = [logits / temperature for logits in (student, teacher)]
-    primary = [x.masked_fill(~group, _NOTHING).log_softmax(1) for x in logs]
+    primary = [x.masked_fill(~group, _LOG_ZERO).log_softmax(1) for x in logs]
     return tuple(temperature**2 * _divergence(*pair) for pair in ([_split(x, group) for x in logs], primary))
 
 
 def _split(logits: Tensor, group: Tensor) -> Tensor:
     """Return the logarithms of the two groups' probabilities, [B, 2]."""
     logs = logits.log_softmax(1)
-    return torch.stack([logs.masked_fill(~part, _NOTHING).logsumexp(1) for part in (group, ~group)], dim=1)
+    return torch.stack([logs.masked_fill(~part, _LOG_ZERO).logsumexp(1) for part in (group, ~group)], dim=1)
 
 
 def _divergence(student: Tensor, teacher: Tensor) -> Tensor:
@@ -92,28 +93,24 @@ class GKD(CosFace):
 
     def __init__(
         self,
+        context: Context,
         *,
-        embedding_size: int,
-        classes: int,
-        seed: int,
         margin: float = 0.4,
-        scale: float = 64.0,
         beta: float = 4.0,
         temperature: float = 4.0,
         mass: float = 0.93,
         warm_up: float = 10 / 26,
         step: int = 0,
-        view: str = "masked",
+        **softmax: object,
     ) -> None:
-        shape = {"embedding_size": embedding_size, "classes": classes, "seed": seed}
-        super().__init__(**shape, margin=margin, scale=scale, view=view)
-        self.seed = seed
+        super().__init__(context, margin=margin, **softmax)
+        self.seed = context.seed
         self.beta = number("beta", beta)
         self.temperature = number("temperature", temperature, minimum=0.01)
         self.mass = number("mass", mass, maximum=1.0)
         self.warm_up = number("warm_up", warm_up, maximum=1.0)
-        self.step = checks.whole_number("step", step) or max(1, classes // 100)
-        self.register_buffer("teacher_centres", torch.zeros(classes, embedding_size))
+        self.step = checks.whole_number("step", step) or max(1, context.classes // 100)
+        self.register_buffer("teacher_centres", torch.zeros(context.classes, context.embedding_size))
         self._fitted = False
 
     def prepare(self, templates: Tensor, labels: Tensor) -> None:
@@ -149,8 +146,7 @@ class GKD(CosFace):
 
         embeddings: [B, D] and centres: [classes, D] of any float dtype and length; labels: int64 [B].
         """
-        unit, centres = (F.normalize(x.float(), dim=1, eps=1e-6) for x in (embeddings, centres))
-        cosines = (unit @ centres.T).clamp(-1.0, 1.0)
+        cosines = (unit(embeddings) @ unit(centres).T).clamp(-1.0, 1.0)
         own = cosines.gather(1, labels[:, None]) - self.margin
         return self.scale * cosines.scatter(1, labels[:, None], own)
 
@@ -159,12 +155,12 @@ class GKD(CosFace):
         optimizer = torch.optim.Adam([centres], lr=FIT_RATE)
         for step in range(FIT_STEPS):
             key = randomness.key(self.seed, "teacher classifier", step)
-            drawn = (randomness.uniform(key, FIT_BATCH) * len(labels)).long().to(labels.device)
+            batch = (randomness.uniform(key, FIT_BATCH) * len(labels)).long().to(labels.device)
             optimizer.param_groups[0]["lr"] = FIT_RATE * (1 - step / FIT_STEPS)
             optimizer.zero_grad()
-            F.cross_entropy(self.logits(templates[drawn], centres, labels[drawn]), labels[drawn]).backward()
+            F.cross_entropy(self.logits(templates[batch], centres, labels[batch]), labels[batch]).backward()
             optimizer.step()
-        return F.normalize(centres.detach(), dim=1, eps=1e-6)
+        return unit(centres.detach())
 
     def _check_templates(self, templates: Tensor, labels: Tensor) -> None:
         expected = [2, len(labels), self.centres.shape[1]]
@@ -175,13 +171,12 @@ class GKD(CosFace):
             )
 
     def _teacher(self, batch: Batch) -> Tensor:
-        if batch.teacher is None:
-            raise ValueError("GKD needs teacher templates, and batch.teacher is None. Give the stage a teacher.")
-        if not self._fitted:  # looked at until it holds, not in every step: a GPU would be waited for
+        templates = teacher_templates(batch, type(self).__name__)
+        if not self._fitted:  # read only until it is true: reading it in every step would wait for a GPU
             self._fitted = bool(self.teacher_centres.any())
         if not self._fitted:
             raise ValueError("GKD has no classifier of the teacher. Call prepare(templates, labels) before training.")
-        return batch.teacher.detach()
+        return templates
 
 
 def class_means(templates: Tensor, labels: Tensor, classes: int) -> Tensor:

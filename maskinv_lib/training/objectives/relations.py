@@ -1,4 +1,4 @@
-"""Relations across mask conditions: a masked face stands to other clean faces as its own clean face does."""
+"""Relations across mask conditions: a masked face has the cosines to other clean faces that its own clean face has."""
 
 import torch
 from torch import Tensor
@@ -12,8 +12,9 @@ class MaskRelations(Objective):
     """Relational distillation from clean to masked faces, loss "relations", float32 throughout; this study's own.
 
     With L2-normalised templates s of the student's view and t of the teacher's clean faces, both [B, D]:
-    loss = weight * mean over i != j of (s_i . t_j - t_i . t_j)^2. The term i = j is what ``TemplateKD`` asks for; here
-    a face may leave its teacher's place, as long as what a verification compares stays, its cosines to other faces.
+    loss = weight * mean over i != j of (s_i . t_j - t_i . t_j)^2. The term i = j is the loss of ``TemplateKD``; here a
+    template may move away from the teacher's, as long as its cosines to other faces, which a verification compares,
+    stay.
     A batch of one has no pairs and loss 0. weight: from 0 up. view: whose embeddings are compared.
     """
 
@@ -28,7 +29,7 @@ class MaskRelations(Objective):
         """Return {"relations": loss}; teacher templates that are missing or of another width raise ValueError."""
         student, teacher = unit_templates(batch, self.views[0], type(self).__name__)
         with torch.autocast(student.device.type, enabled=False):
-            gaps = (student - teacher) @ teacher.T  # [B, B], s_i . t_j - t_i . t_j
-            own = torch.eye(len(gaps), dtype=torch.bool, device=gaps.device)
-            pairs = max(len(gaps) * (len(gaps) - 1), 1)
-            return {"relations": self.weight * gaps.masked_fill(own, 0.0).square().sum() / pairs}
+            errors = (student - teacher) @ teacher.T  # [B, B], s_i . t_j - t_i . t_j
+            own = torch.eye(len(errors), dtype=torch.bool, device=errors.device)
+            pairs = max(len(errors) * (len(errors) - 1), 1)
+            return {"relations": self.weight * errors.masked_fill(own, 0.0).square().sum() / pairs}

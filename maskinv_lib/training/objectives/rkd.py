@@ -1,10 +1,13 @@
-"""Relational knowledge distillation: the student keeps distances and angles among faces, not their places."""
+"""Relational knowledge distillation: the student keeps distances and angles among templates, not the templates."""
+
+import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskinv_lib.training.objectives import Batch, Objective
+from maskinv_lib.training.objectives import Batch, Objective, unit
+from maskinv_lib.training.objectives.template_kd import teacher_templates
 from maskinv_lib.utils.checks import number
 
 ANGLE_SAMPLES = 128
@@ -36,50 +39,41 @@ class RKD(Objective):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return {"rkd_distance", "rkd_angle"}; teacher templates that are missing or too few raise ValueError."""
-        student, teacher = batch.embeddings[self.views[0]], _teacher(batch)
+        student, teacher = batch.embeddings[self.views[0]], teacher_templates(batch, type(self).__name__)
         with torch.autocast(student.device.type, enabled=False):
-            student, teacher = (F.normalize(x.float(), dim=1, eps=1e-6) for x in (student, teacher))
-            count = len(student)
-            far = F.smooth_l1_loss(relative_distances(student), relative_distances(teacher), reduction="sum")
-            some = spread(count, ANGLE_SAMPLES, student.device)
-            wide = F.smooth_l1_loss(angles(student[some]), angles(teacher[some]), reduction="sum")
-        pairs, triplets = count * (count - 1), len(some) * (len(some) - 1) * (len(some) - 2)
+            student, teacher = unit(student), unit(teacher)
+            distance = F.smooth_l1_loss(relative_distances(student), relative_distances(teacher), reduction="sum")
+            samples = spread(len(student), ANGLE_SAMPLES, student.device)
+            angle = F.smooth_l1_loss(angles(student[samples]), angles(teacher[samples]), reduction="sum")
+        pairs, triplets = math.perm(len(student), 2), math.perm(len(samples), 3)
         return {
-            "rkd_distance": self.distance_weight * far / max(pairs, 1),
-            "rkd_angle": self.angle_weight * wide / max(triplets, 1),
+            "rkd_distance": self.distance_weight * distance / max(pairs, 1),
+            "rkd_angle": self.angle_weight * angle / max(triplets, 1),
         }
 
 
-def relative_distances(unit: Tensor) -> Tensor:
+def relative_distances(templates: Tensor) -> Tensor:
     """Return |x_i - x_j| over its mean over pairs i != j, float32 [B, B], from templates [B, D] of length 1 or 0."""
-    cosines = unit @ unit.T
+    cosines = templates @ templates.T
     lengths = cosines.diagonal()  # squared
     squares = lengths[:, None] + lengths - 2.0 * cosines
-    apart = squares > _NEAREST**2
-    distances = torch.where(apart, squares, 1.0).sqrt() * apart  # the slope of a root at 0 is infinite
-    mean = distances.sum() / max(len(unit) * (len(unit) - 1), 1)
+    distinct = squares > _NEAREST**2
+    distances = torch.where(distinct, squares, 1.0).sqrt() * distinct  # the slope of a root at 0 is infinite
+    mean = distances.sum() / max(math.perm(len(templates), 2), 1)
     return distances / mean.clamp(min=_NEAREST)
 
 
-def angles(unit: Tensor) -> Tensor:
+def angles(templates: Tensor) -> Tensor:
     """Return the cosine of the angle at j between i and k, float32 [B (j), B (i), B (k)]; 0 unless all are distinct."""
-    directions = unit - unit[:, None]  # [B (from), B (to), D]
+    directions = templates - templates[:, None]  # [B (from), B (to), D]
     lengths = directions.detach().norm(dim=2)
-    apart = (lengths > _NEAREST)[..., None]
-    directions = F.normalize(torch.where(apart, directions, 0.0), dim=2, eps=_NEAREST)
+    distinct = (lengths > _NEAREST)[..., None]
+    directions = F.normalize(torch.where(distinct, directions, 0.0), dim=2, eps=_NEAREST)
     cosines = directions @ directions.transpose(1, 2)
-    return cosines.masked_fill(torch.eye(len(unit), dtype=torch.bool, device=unit.device), 0.0)  # i = k
+    return cosines.masked_fill(torch.eye(len(templates), dtype=torch.bool, device=templates.device), 0.0)  # i = k
 
 
 def spread(count: int, most: int, device: torch.device | str = "cpu") -> Tensor:
-    """Return int64 numbers below ``count``, all or ``most`` of them at even steps, rising."""
+    """Return int64 numbers below ``count``, rising: all of them, or ``most`` at even distances."""
     kept = min(count, most)
     return torch.arange(kept, device=device) * count // max(kept, 1)
-
-
-def _teacher(batch: Batch) -> Tensor:
-    if batch.teacher is None:
-        raise ValueError("RKD needs teacher templates, and batch.teacher is None. Give the stage a teacher.")
-    if len(batch.teacher) != len(batch.labels):
-        raise ValueError(f"RKD needs a teacher template a sample: {len(batch.labels)} samples, {len(batch.teacher)}.")
-    return batch.teacher.detach()

@@ -1,32 +1,44 @@
 """Template-level knowledge distillation, the idea of MaskInv: the masked face keeps the template of the clean one."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from maskinv_lib.training.objectives import Batch, Objective
+from maskinv_lib.training.objectives import Batch, Objective, unit
 from maskinv_lib.utils.checks import number
 
 PAPER_SIZE = 512
 """Embedding size at which the paper states lambda."""
 
 
-def unit_templates(batch: Batch, view: str, asking: str) -> tuple[Tensor, Tensor]:
-    """Return the L2-normalised templates (student's of ``view``, teacher's without gradient), float32 [B, D] each.
+def teacher_templates(batch: Batch, objective: str) -> Tensor:
+    """Return the teacher's templates without gradient, float32 [B, D'], whose width may differ from the student's.
 
-    A missing teacher, or one of another width, raises ValueError naming ``asking``, the objective that asks. A vector
-    shorter than 1e-6 is not stretched to length 1, so that its gradient stays finite.
+    Missing templates, or another number of them than faces, raise ValueError with the name of the ``objective``.
     """
     if batch.teacher is None:
-        raise ValueError(f"{asking} needs teacher templates, and batch.teacher is None. Give the stage a teacher.")
-    student, teacher = batch.embeddings[view], batch.teacher.detach()
+        raise ValueError(f"{objective} needs teacher templates, and batch.teacher is None. Give the stage a teacher.")
+    if len(batch.teacher) != len(batch.labels):
+        raise ValueError(
+            f"{objective} needs one teacher template per face: {len(batch.labels)} faces, {len(batch.teacher)} "
+            "templates of the teacher. Hand over both of the same faces."
+        )
+    return batch.teacher.detach()
+
+
+def unit_templates(batch: Batch, view: str, objective: str) -> tuple[Tensor, Tensor]:
+    """Return the L2-normalised templates (student's of ``view``, teacher's without gradient), float32 [B, D] each.
+
+    A missing teacher, or one of another width, raises ValueError with the name of the ``objective``. Vectors of length
+    0 stay 0 (``unit``).
+    """
+    student, teacher = batch.embeddings[view], teacher_templates(batch, objective)
     if student.shape != teacher.shape:
         raise ValueError(
-            f"{asking} compares templates of equal width: student {list(student.shape)}, teacher "
+            f"{objective} compares templates of equal width: student {list(student.shape)}, teacher "
             f"{list(teacher.shape)} ([batch, D]). Build the student with embedding_size={teacher.shape[-1]}."
         )
     with torch.autocast(student.device.type, enabled=False):
-        return F.normalize(student.float(), dim=1, eps=1e-6), F.normalize(teacher.float(), dim=1, eps=1e-6)
+        return unit(student), unit(teacher)
 
 
 class TemplateKD(Objective):

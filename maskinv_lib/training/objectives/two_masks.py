@@ -1,4 +1,4 @@
-"""Several masks of one face in a batch, all pulled to the one template of its clean face."""
+"""Two masks of one face in a batch, both pulled to the one template of its clean face."""
 
 from torch import Tensor
 

@@ -1,4 +1,4 @@
-"""Verification sets: what is read, how pictures and pairs are numbered, and what a pickle may not do."""
+"""Verification sets: formats, numbering of pictures and pairs, and what a pickle may not do."""
 
 import collections
 import os
@@ -54,12 +54,12 @@ class PythonTwo(pickle._Pickler):
 def test_a_set_that_python_2_wrote(tmp_path, protocol):
     with open(tmp_path / "old.bin", "wb") as file:
         PythonTwo(file, protocol).dump((four(), [True, False]))
-    found = read_bin(tmp_path / "old.bin")
-    assert found.index.tolist() == [0, 0, 1, 2]
-    assert found.genuine.dtype == torch.bool
-    assert found.genuine.tolist() == [True, False]
-    assert found.images.shape == (3, 3, 112, 112)
-    third = found.images[found.index[2], :, 50, 50].int()
+    pair_set = read_bin(tmp_path / "old.bin")
+    assert pair_set.index.tolist() == [0, 0, 1, 2]
+    assert pair_set.genuine.dtype == torch.bool
+    assert pair_set.genuine.tolist() == [True, False]
+    assert pair_set.images.shape == (3, 3, 112, 112)
+    third = pair_set.images[pair_set.index[2], :, 50, 50].int()
     assert (third - torch.tensor(GREEN)).abs().max() <= 4
 
 
@@ -81,11 +81,11 @@ def test_every_protocol_and_every_kind_of_picture(tmp_path, protocol, flags, kin
     images = [make(colour) for colour in colours]
     if kind == "shared":
         images[1] = images[0]
-    found = read_bin(stored(tmp_path / "x.bin", (images, flags), protocol))
-    assert found.genuine.tolist() == [True, False]
-    assert found.index.tolist() == ([0, 0, 1, 2] if kind == "shared" else [0, 1, 2, 3])
-    assert (found.images[0, :, 50, 50].int() - torch.tensor(ORANGE)).abs().max() <= 4
-    assert found.images[0].float().mean((1, 2)).argsort().tolist() == [2, 1, 0]
+    pair_set = read_bin(stored(tmp_path / "x.bin", (images, flags), protocol))
+    assert pair_set.genuine.tolist() == [True, False]
+    assert pair_set.index.tolist() == ([0, 0, 1, 2] if kind == "shared" else [0, 1, 2, 3])
+    assert (pair_set.images[0, :, 50, 50].int() - torch.tensor(ORANGE)).abs().max() <= 4
+    assert pair_set.images[0].float().mean((1, 2)).argsort().tolist() == [2, 1, 0]
 
 
 @pytest.mark.parametrize("protocol", [2, 5])
@@ -93,15 +93,15 @@ def test_every_protocol_and_every_kind_of_picture(tmp_path, protocol, flags, kin
 def test_pixels_keep_their_places(tmp_path, protocol, order):
     image = np.random.default_rng(0).integers(0, 256, (112, 112, 3), dtype=np.uint8)
     images = [np.asarray(image, order=order), pixels(RED), pixels(GREEN), pixels(BLUE)]
-    found = read_bin(stored(tmp_path / "x.bin", (images, [True, False]), protocol))
-    assert np.array_equal(found.images[0].permute(1, 2, 0).numpy(), image)
+    pair_set = read_bin(stored(tmp_path / "x.bin", (images, [True, False]), protocol))
+    assert np.array_equal(pair_set.images[0].permute(1, 2, 0).numpy(), image)
 
 
 @pytest.mark.parametrize("protocol", [2, 5])
 @pytest.mark.parametrize(("ours", "other"), [(b"numpy._core", b"numpy.core"), (b"numpy.core", b"numpy._core")])
 def test_arrays_of_the_other_numpy(tmp_path, protocol, ours, other):
     data = pickle.dumps(([pixels(c) for c in (RED, RED, GREEN, BLUE)], [True, False]), protocol)
-    if protocol == 5:  # names there stand behind their length
+    if protocol == 5:  # names there follow their length
         ours, other = (bytes([len(x) + len(b".numeric")]) + x + b".numeric" for x in (ours, other))
         if ours in data:
             at = data.index(b"\x95") + 1
@@ -114,9 +114,9 @@ def test_arrays_of_the_other_numpy(tmp_path, protocol, ours, other):
 
 def test_writing_and_reading_again(tmp_path):
     write_bin(tmp_path / "a.bin", [*four(), pixels(ORANGE), jpeg(ORANGE)], [True, False, np.True_])
-    found = read_bin(tmp_path / "a.bin")
-    assert found.index.tolist() == [0, 0, 1, 2, 3, 3]
-    assert found.genuine.tolist() == [True, False, True]
+    pair_set = read_bin(tmp_path / "a.bin")
+    assert pair_set.index.tolist() == [0, 0, 1, 2, 3, 3]
+    assert pair_set.genuine.tolist() == [True, False, True]
     plain = pickle.loads((tmp_path / "a.bin").read_bytes(), encoding="bytes")
     assert plain[0][:4] == four()
     assert plain[1] == [True, False, True]
@@ -142,7 +142,7 @@ def test_what_cannot_be_written_leaves_no_file(tmp_path, images, genuine, match)
 
 
 def people_by_spreading(images: list, genuine: list) -> list[int]:
-    """Give every position a number and let equal bytes and genuine pairs take the smaller one, until none changes."""
+    """Number all positions; equal bytes and genuine pairs take the smaller number until none changes."""
     number = list(range(len(images)))
     links = [(2 * p, 2 * p + 1) for p, same in enumerate(genuine) if same]
     links += [(a, b) for a in range(len(images)) for b in range(a) if images[a] == images[b]]
@@ -161,11 +161,11 @@ def test_people_are_connected_through_pictures_and_genuine_pairs(tmp_path):
     chosen = [0, 1, 2, 3, 1, 4, 5, 6, 7, 0, 2, 6, 3, 5]
     genuine = [True, False, True, False, False, False, False]
     write_bin(tmp_path / "a.bin", [shades[i] for i in chosen], genuine)
-    found = read_bin(tmp_path / "a.bin")
-    assert found.components.dtype == torch.int64
-    assert found.components[found.index].tolist() == people_by_spreading([shades[i] for i in chosen], genuine)
+    pair_set = read_bin(tmp_path / "a.bin")
+    assert pair_set.components.dtype == torch.int64
+    assert pair_set.components[pair_set.index].tolist() == people_by_spreading([shades[i] for i in chosen], genuine)
     scores = np.linspace(0, 1, 7, dtype=np.float32)
-    compared = found.comparisons(scores)
+    compared = pair_set.comparisons(scores)
     assert np.array_equal(compared.first == compared.second, genuine)
     assert compared.fold is None
 
@@ -183,41 +183,41 @@ def test_an_impostor_pair_of_one_person_is_named(tmp_path):
         read_bin(tmp_path / "a.bin")
 
 
-# Pickles that want to run
+# Pickles that contain code
 
 
-class Asks:
+class Calls:
     """Pickles as a call of ``function``."""
 
     def __init__(self, function, *arguments, state=None):
-        self.answer = (function, arguments) if state is None else (function, arguments, state)
+        self.call = (function, arguments) if state is None else (function, arguments, state)
 
     def __reduce__(self):
-        return self.answer
+        return self.call
 
 
 @pytest.mark.parametrize("protocol", range(6))
 def test_a_trap_is_refused_and_nothing_runs(tmp_path, monkeypatch, protocol):
     monkeypatch.chdir(tmp_path)
-    path = stored(tmp_path / "trap.bin", (four(), [True, Asks(open, "EXECUTED", "w")]), protocol)
-    with pytest.raises(ValueError, match=r"trap\.bin asks for \w+\.open, .*Nothing of it was run"):
+    path = stored(tmp_path / "trap.bin", (four(), [True, Calls(open, "EXECUTED", "w")]), protocol)
+    with pytest.raises(ValueError, match=r"trap\.bin contains \w+\.open, .*None of its code was run"):
         read_bin(path)
     assert not (tmp_path / "EXECUTED").exists()
 
 
 @pytest.mark.parametrize(
-    ("asked", "named"),
+    ("content", "named"),
     [
-        (Asks(os.system, "touch EXECUTED"), r"(posix|nt)\.system"),
-        (Asks(eval, "open('EXECUTED', 'w')"), r"\.eval"),
-        (Asks(getattr, "x", "upper"), r"\.getattr"),
+        (Calls(os.system, "touch EXECUTED"), r"(posix|nt)\.system"),
+        (Calls(eval, "open('EXECUTED', 'w')"), r"\.eval"),
+        (Calls(getattr, "x", "upper"), r"\.getattr"),
         (collections.OrderedDict(a=1), r"collections\.OrderedDict"),
         (np.zeros((2, 2), np.float32), "'f4'"),
         (np.array([print], dtype=object), "'O8'"),
         (np.float64(1), "'f8'"),
         (np.array([True]), "not of uint8"),
         (np.uint8(1), "not a boolean"),
-        (Asks(np.ndarray, (2,)), r"a call of numpy\.ndarray"),
+        (Calls(np.ndarray, (2,)), r"a call of numpy\.ndarray"),
         (b"cnumpy\nndarray\n}b", "change of a function"),
         (b"c_codecs\nencode\n}X\x08\x00\x00\x00__code__Nsb", "change of a function"),
         (b"cnumpy.core.multiarray\n_reconstruct\n(Nnt", None),
@@ -233,9 +233,9 @@ def test_a_trap_is_refused_and_nothing_runs(tmp_path, monkeypatch, protocol):
     ],
     ids=str,
 )
-def test_nothing_else_is_built(tmp_path, monkeypatch, asked, named):
+def test_nothing_else_is_built(tmp_path, monkeypatch, content, named):
     monkeypatch.chdir(tmp_path)
-    data = b"\x80\x04" + asked + b"." if isinstance(asked, bytes) else pickle.dumps((four(), [True, asked]), 2)
+    data = b"\x80\x04" + content + b"." if isinstance(content, bytes) else pickle.dumps((four(), [True, content]), 2)
     with pytest.raises(ValueError, match=rf"trap\.bin .*{named or ''}"):
         read_bin(stored(tmp_path / "trap.bin", data))
     assert not (tmp_path / "EXECUTED").exists()
@@ -247,6 +247,9 @@ def test_the_names_a_pickle_may_use_are_few():
 
 
 # Damaged sets
+
+ENDLESS: list = []
+ENDLESS.append(ENDLESS)
 
 
 @pytest.mark.parametrize(
@@ -264,6 +267,7 @@ def test_the_names_a_pickle_may_use_are_few():
         ((four(), [True, 2]), "pair 1: its flag must be True or False, not 2"),
         ((four(), [0.0, True]), r"pair 0: its flag must be True or False, not 0\.0"),
         ((four(), ["yes", True]), "pair 0: its flag must be True or False, not 'yes'"),
+        ((four(), [ENDLESS, True]), "pair 0: its flag must be True or False, not a list"),
         (([*four()[:3], b"not a picture"], [True, False]), "picture 3 does not decode"),
         (([*four()[:3], jpeg(BLUE)[:300]], [True, False]), "picture 3 does not decode"),
         (([*four()[:3], jpeg(BLUE, 96)], [True, False]), r"picture 3 is \[96, 96, 3\], not \[112, 112, 3\]"),
@@ -271,7 +275,7 @@ def test_the_names_a_pickle_may_use_are_few():
         (([*four()[:3], "a.jpg"], [True, False]), "picture 3 is neither bytes nor a uint8 array"),
     ],
 )
-def test_what_is_damaged_is_named(tmp_path, content, match):
+def test_damaged_sets_are_named(tmp_path, content, match):
     with pytest.raises(ValueError, match=rf"bad\.bin.*{match}"):
         read_bin(stored(tmp_path / "bad.bin", content))
 
@@ -290,17 +294,9 @@ def test_a_missing_set(tmp_path):
 def test_real_sets(name, pairs, distinct, people):
     if not DATA or not Path(DATA, "faces", f"{name}.bin").exists():
         pytest.skip(f"MASKINV_DATA names no folder with faces/{name}.bin")
-    found = read_bin(Path(DATA, "faces", f"{name}.bin"))
-    assert (len(found), len(found.index), len(found.images)) == (pairs, 2 * pairs, distinct)
-    assert int(found.genuine.sum()) == pairs // 2
-    assert people is None or len(found.components.unique()) == people
+    pair_set = read_bin(Path(DATA, "faces", f"{name}.bin"))
+    assert (len(pair_set), len(pair_set.index), len(pair_set.images)) == (pairs, 2 * pairs, distinct)
+    assert int(pair_set.genuine.sum()) == pairs // 2
+    assert people is None or len(pair_set.components.unique()) == people
     for fold in range(10):
-        assert found.genuine[found.fold == fold].sum() == pairs // 20
-
-
-def test_a_flag_that_holds_itself_is_named_by_its_type(tmp_path):
-    flag = []
-    flag.append(flag)
-    (tmp_path / "x.bin").write_bytes(pickle.dumps(([jpeg(RED)] * 2, [flag])))
-    with pytest.raises(ValueError, match="pair 0: its flag must be True or False, not a list"):
-        read_bin(tmp_path / "x.bin")
+        assert pair_set.genuine[pair_set.fold == fold].sum() == pairs // 20

@@ -12,7 +12,7 @@ from maskinv_lib.utils.randomness import key
 
 
 def recogniser(images):
-    """Return a template that knows every pixel: equal only for equal pictures."""
+    """Return templates of all pixels: equal only for equal pictures."""
     small = torch.nn.functional.avg_pool2d(images.float(), 8).flatten(1)
     return torch.nn.functional.normalize(small - small.mean(1, keepdim=True), dim=1)
 
@@ -22,28 +22,28 @@ def pairs(patterned):
     """Twenty pairs: genuine (two views of one person) and impostor in turn; many pictures occur twice."""
     genuine = [(4 * p, 4 * p + 1 + p % 3) for p in range(10)]
     impostor = [(4 * p, 4 * p + 5) for p in range(10)]
-    order = [place for both in zip(genuine, impostor, strict=True) for place in both]
+    order = [pair for both in zip(genuine, impostor, strict=True) for pair in both]
     return DrawnPairs(name="pairs", faces=patterned, index=torch.tensor(order).flatten(), released=True)
 
 
-def found(benchmark):
+def compare(benchmark):
     templates = benchmark.templates(recogniser)
     return templates, {(c, k): comparisons for c, k, comparisons in benchmark.comparisons(templates)}
 
 
 def test_conditions_and_labels_of_published_pairs(pairs):
-    _, compared = found(pairs)
+    _, compared = compare(pairs)
     conditions = ["masked-unmasked", "masked-masked", "all", RELEASED]
     expected = [("unmasked-unmasked", "none"), *((c, k) for k in ("seen", "unseen") for c in conditions)]
     assert list(compared) == expected
-    for (condition, _), some in compared.items():
+    for (condition, _), comparisons in compared.items():
         times = 3 if condition == "all" else 1
-        assert some.genuine.tolist() == [True, False] * 10 * times
-        assert some.fold.tolist() == [p // 2 for p in range(20)] * times
+        assert comparisons.genuine.tolist() == [True, False] * 10 * times
+        assert comparisons.fold.tolist() == [p // 2 for p in range(20)] * times
 
 
 def test_exactly_one_face_of_a_mixed_pair_is_masked_and_both_sides_occur(pairs):
-    _, compared = found(pairs)
+    _, compared = compare(pairs)
     positions = torch.arange(40)
     plain = recogniser(pairs.faces.images[pairs.index])
     keys = key("benchmark mask", pairs.faces.source, "unseen", positions)
@@ -60,8 +60,8 @@ def test_exactly_one_face_of_a_mixed_pair_is_masked_and_both_sides_occur(pairs):
 
 
 def test_a_mask_depends_on_pair_and_side_not_on_the_picture_or_the_order_of_computing(pairs):
-    templates, _ = found(pairs)
-    again, _ = found(pairs)
+    templates, _ = compare(pairs)
+    again, _ = compare(pairs)
     assert np.array_equal(templates["seen"], again["seen"])
     same = [(i, j) for i in range(40) for j in range(i) if pairs.index[i] == pairs.index[j]]
     assert same
@@ -69,7 +69,7 @@ def test_a_mask_depends_on_pair_and_side_not_on_the_picture_or_the_order_of_comp
 
 
 def test_the_released_protocol_mixes_no_pair(pairs):
-    _, compared = found(pairs)
+    _, compared = compare(pairs)
     released = compared[RELEASED, "seen"].scores
     assert np.array_equal(released[:10], compared["unmasked-unmasked", "none"].scores[:10])
     assert np.array_equal(released[10:], compared["masked-masked", "seen"].scores[10:])
@@ -84,10 +84,10 @@ def test_pairs_of_pictures_that_are_not_there_are_refused(patterned):
 
 def test_all_pairs_of_a_set(patterned):
     few = Faces(images=patterned.images[:8], identity=patterned.identity[:8], source="few", publishable=False)
-    templates, compared = found(DrawnSet(name="few", faces=few, kinds=("unseen",)))
+    templates, compared = compare(DrawnSet(name="few", faces=few, kinds=("unseen",)))
     assert list(compared) == [("unmasked-unmasked", "none"), ("masked-unmasked", "unseen"), ("masked-masked", "unseen")]
-    assert [len(some) for some in compared.values()] == [28, 56, 28]
-    assert [int(some.genuine.sum()) for some in compared.values()] == [12, 24, 12]
+    assert [len(comparisons) for comparisons in compared.values()] == [28, 56, 28]
+    assert [int(comparisons.genuine.sum()) for comparisons in compared.values()] == [12, 24, 12]
     mixed = compared["masked-unmasked", "unseen"]
-    wanted = [templates["none"][i] @ templates["unseen"][j] for i in range(8) for j in range(8) if i != j]
-    assert np.allclose(np.sort(mixed.scores), np.sort(wanted), atol=1e-6)
+    expected = [templates["none"][i] @ templates["unseen"][j] for i in range(8) for j in range(8) if i != j]
+    assert np.allclose(np.sort(mixed.scores), np.sort(expected), atol=1e-6)

@@ -51,7 +51,7 @@ def test_mask_labels(tmp_path):
         ("b.png,Bo,1,2,probe", "masked is '2'"),
         ("b.png,Bo,1,1,prob", "'probe'"),
         ("b.png,,1,1,probe", "identity is empty"),
-        ("a.png,Ada,1,0,probe", "stands on line 2 too"),
+        ("a.png,Ada,1,0,probe", "is on line 2 too"),
     ],
 )
 def test_bad_sessions_name_the_line(tmp_path, row, message):

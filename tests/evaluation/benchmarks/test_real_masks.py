@@ -1,4 +1,4 @@
-"""Real-mask benchmarks on small folders: conditions, protocols, what is left out; and the real sets, counted."""
+"""Real-mask benchmarks on small folders: conditions, protocols, missing conditions; and the counts of the real sets."""
 
 import os
 from pathlib import Path
@@ -32,8 +32,8 @@ def names() -> list[tuple[str, int, int]]:
 @pytest.fixture
 def mfr2(tmp_path):
     root = tmp_path / "mfr2"
-    for place, (who, number, _) in enumerate(names()):
-        save(root / who / f"{who}_{number:04}.png", place)
+    for index, (who, number, _) in enumerate(names()):
+        save(root / who / f"{who}_{number:04}.png", index)
     labels = [f"{who}, {number}, {'cloth' if mask else 'no-mask'}\n" for who, number, mask in names()]
     (root / "mfr2_labels.txt").write_text("".join(labels))
     (root / "pairs.txt").write_text(PAIRS)
@@ -49,30 +49,33 @@ def recogniser(images: torch.Tensor) -> torch.Tensor:
 
 def test_every_protocol_and_condition_is_compared(mfr2):
     benchmark = read_mfr2(mfr2)
-    templates = benchmark.templates(recogniser)
-    found = {(condition, protocol): some for condition, protocol, some in benchmark.comparisons(templates)}
+    templates = benchmark.only("official", "pairs").templates(recogniser)["none"]
+    compared = {
+        (condition, protocol): comparisons
+        for protocol in benchmark.protocols
+        for condition, comparisons in benchmark.comparisons(templates, protocol)
+    }
     people = [who for who, _, _ in names()]
     masks = [mask for _, _, mask in names()]
     for name, number in (("unmasked-unmasked", 0), ("masked-unmasked", 1), ("masked-masked", 2), ("all", None)):
         expected = [
-            (float(templates["none"][i] @ templates["none"][j]), people[i] == people[j])
+            (float(templates[i] @ templates[j]), people[i] == people[j])
             for i in range(7)
             for j in range(i + 1, 7)
             if number is None or masks[i] + masks[j] == number
         ]
-        some = found[name, "all-pairs"]
-        np.testing.assert_allclose(some.scores, [score for score, _ in expected], atol=1e-5)
-        assert some.genuine.tolist() == [genuine for _, genuine in expected]
-        assert some.fold is None and some.first.dtype == np.int32
-    assert benchmark.missing == (("masked-unmasked", "official"),)
-    assert ("masked-unmasked", "official") not in found and len(found) == 7
+        comparisons = compared[name, "all-pairs"]
+        np.testing.assert_allclose(comparisons.scores, [score for score, _ in expected], atol=1e-5)
+        assert comparisons.genuine.tolist() == [genuine for _, genuine in expected]
+        assert comparisons.fold is None and comparisons.first.dtype == np.int32
+    assert ("masked-unmasked", "official") not in compared and len(compared) == 7
 
 
 def test_repeated_pairs_are_kept_and_counted(mfr2):
     benchmark = read_mfr2(mfr2)
     assert len(benchmark.pairs("official")) == 6 and benchmark.pairs("official").repeated == 1
     assert tuple(benchmark.counts("official")["masked-masked"]) == (2, 1)
-    text = benchmark.confounding()
+    text = benchmark.confounding("official")
     assert "6 pairs (1 listed a second time, kept)" in text and "masked-masked 66.7% (2 of 3)" in text
     assert "right for 66.7% of the pairs, without it for 50.0%" in text and "Ada" not in text
 
@@ -92,8 +95,8 @@ def test_any_folder_with_a_pairs_file(mfr2, tmp_path):
         (mfr2 / name).rename(tmp_path / name)
     rows = [f"{who}/{who}_{number:04}.png,{mask}\n" for who, number, mask in names()]
     (tmp_path / "masks.csv").write_text("image,masked\n" + "".join(rows))
-    found = lfw_folder(mfr2, tmp_path / "pairs.txt", masks=tmp_path / "masks.csv")
-    assert found.masked.tolist() == [bool(mask) for _, _, mask in names()] and found.protocols == ("official",)
+    benchmark = lfw_folder(mfr2, tmp_path / "pairs.txt", masks=tmp_path / "masks.csv")
+    assert benchmark.masked.tolist() == [bool(mask) for _, _, mask in names()] and benchmark.protocols == ("official",)
     assert not lfw_folder(mfr2, tmp_path / "pairs.txt").masked.any()
     (tmp_path / "masks.csv").write_text("image,masked\n" + "".join(rows[1:]))
     with pytest.raises(ValueError, match="1 of 7 pictures have no row"):
@@ -102,13 +105,13 @@ def test_any_folder_with_a_pairs_file(mfr2, tmp_path):
 
 def test_rmfrd_takes_the_rows_marked_for_use(tmp_path):
     rows = []
-    for place, (who, number, mask) in enumerate(names()):
-        save(tmp_path / "images" / who / f"{number}.jpg", place)
+    for index, (who, number, mask) in enumerate(names()):
+        save(tmp_path / "images" / who / f"{number}.jpg", index)
         rows.append(f"{who}/{number}.jpg,{who},{mask},1,{POINTS}\n")
     rows.append(f"Ada/9.jpg,Ada,1,0,{',' * 9}\n")
     (tmp_path / "images.csv").write_text(f"image,identity,masked,use,{HEADER}\n" + "".join(rows))
-    found = read_rmfrd(tmp_path)
-    assert found.protocols == ("all-pairs",) and len(found.faces) == 7 and found.masked.sum() == 4
+    benchmark = read_rmfrd(tmp_path)
+    assert benchmark.protocols == ("all-pairs",) and len(benchmark.faces) == 7 and benchmark.masked.sum() == 4
     (tmp_path / "images.csv").write_text(f"image,identity,masked,use,{HEADER}\nx,Ada,1,1,{',' * 9}\n")
     with pytest.raises(ValueError, match=r"images\.csv line 2: needs five points"):
         read_rmfrd(tmp_path)
@@ -124,17 +127,17 @@ def test_mfrc_compares_references_with_masked_probes_of_other_sessions(tmp_path)
         ("Bo", 2, 1, "probe"),
         ("Bo", 2, 1, "reference"),
     ]
-    for place in range(7):
-        save(tmp_path / f"{place}.png", place)
-    text = "".join(f"{place}.png,{','.join(map(str, row))}\n" for place, row in enumerate(rows))
+    for index in range(7):
+        save(tmp_path / f"{index}.png", index)
+    text = "".join(f"{index}.png,{','.join(map(str, row))}\n" for index, row in enumerate(rows))
     (tmp_path / "p.csv").write_text("image,identity,session,masked,role\n" + text)
-    found = read_mfrc(tmp_path / "p.csv", tmp_path)
-    pairs = found.pairs("sessions")
+    benchmark = read_mfrc(tmp_path / "p.csv", tmp_path)
+    pairs = benchmark.pairs("sessions")
     assert set(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)) == {
         (0, 3), (0, 5), (1, 3), (1, 5), (4, 2), (4, 3), (4, 5), (6, 2), (6, 3)
     }  # fmt: skip
-    assert tuple(found.counts("sessions")["masked-unmasked"]) == (2, 3)
-    assert tuple(found.counts("sessions")["masked-masked"]) == (1, 3)
+    assert tuple(benchmark.counts("sessions")["masked-unmasked"]) == (2, 3)
+    assert tuple(benchmark.counts("sessions")["masked-masked"]) == (1, 3)
 
 
 def test_arrays_that_do_not_fit_are_refused():
@@ -154,15 +157,15 @@ def real(name: str) -> Path:
 
 
 def test_mfr2_counted():
-    found = read_mfr2(real("mfr2"))
-    assert (found.identities, len(found.faces), int(found.masked.sum())) == (53, 269, 171)
+    benchmark = read_mfr2(real("mfr2"))
+    assert (benchmark.faces.identities, len(benchmark.faces), int(benchmark.masked.sum())) == (53, 269, 171)
     conditions = ("masked-masked", "masked-unmasked", "unmasked-unmasked")
-    official, every = (found.counts(protocol) for protocol in ("official", "all-pairs"))
+    official, every = (benchmark.counts(protocol) for protocol in ("official", "all-pairs"))
     assert [tuple(official[name]) for name in conditions] == [(232, 164), (184, 199), (8, 61)]
     assert [tuple(every[name]) for name in conditions] == [(272, 14263), (323, 16435), (45, 4708)]
-    assert tuple(every["all"]) == (640, 35406) and found.pairs("official").repeated == 5
+    assert tuple(every["all"]) == (640, 35406) and benchmark.pairs("official").repeated == 5
 
 
 def test_rmfrd_counted():
-    found = read_rmfrd(real("rmfrd"))
-    assert (found.identities, len(found.faces), int(found.masked.sum())) == (243, 1874, 671)
+    benchmark = read_rmfrd(real("rmfrd"))
+    assert (benchmark.faces.identities, len(benchmark.faces), int(benchmark.masked.sum())) == (243, 1874, 671)

@@ -26,18 +26,18 @@ def benchmark():
 
 @pytest.fixture(scope="module")
 def templates():
-    """Templates by mask kinds that tell in a score which face and which kind of picture were compared."""
+    """Templates by mask kinds whose scores differ for each face and each kind of picture."""
     generator = np.random.default_rng(0)
-    made = {}
+    templates = {}
     for kinds in ("none", "seen", "unseen"):
         values = generator.normal(size=(PEOPLE * VIEWS, 8)).astype(np.float32)
-        made[kinds] = values / np.linalg.norm(values, axis=1, keepdims=True)
-    return made
+        templates[kinds] = values / np.linalg.norm(values, axis=1, keepdims=True)
+    return templates
 
 
 @pytest.fixture(scope="module")
 def compared(benchmark, templates):
-    return {(condition, kinds): found for condition, kinds, found in benchmark.comparisons(templates)}
+    return {(condition, kinds): comparisons for condition, kinds, comparisons in benchmark.comparisons(templates)}
 
 
 def test_all_conditions_come_in_order_unmasked_first(compared):
@@ -51,10 +51,10 @@ def test_every_reference_meets_every_probe_in_the_same_pairs_in_every_condition(
     first = compared[CASES[0]]
     assert len(first) == half * half
     assert first.genuine.sum() == PEOPLE * (VIEWS // 2) ** 2
-    for (condition, _), found in compared.items():
+    for (condition, _), comparisons in compared.items():
         if condition != "all":
             for name in ("first", "second", "genuine", "fold"):
-                np.testing.assert_array_equal(getattr(found, name), getattr(first, name))
+                np.testing.assert_array_equal(getattr(comparisons, name), getattr(first, name))
 
 
 def test_scores_are_cosines_of_the_right_faces_with_the_right_masks(compared, templates):
@@ -69,12 +69,12 @@ def test_scores_are_cosines_of_the_right_faces_with_the_right_masks(compared, te
         ("masked-masked", "unseen"): ("unseen", "unseen"),
     }
     pairs = list(itertools.product(references, probes))
-    for place, (left, right) in sides.items():
+    for case, (left, right) in sides.items():
         expected = [float(templates[left][a] @ templates[right][b]) for a, b in pairs]
-        np.testing.assert_allclose(compared[place].scores, expected, atol=1e-6)
-        assert compared[place].scores.dtype == np.float32
-        np.testing.assert_array_equal(compared[place].first, [a // VIEWS for a, _ in pairs])
-        np.testing.assert_array_equal(compared[place].second, [b // VIEWS for _, b in pairs])
+        np.testing.assert_allclose(compared[case].scores, expected, atol=1e-6)
+        assert compared[case].scores.dtype == np.float32
+        np.testing.assert_array_equal(compared[case].first, [a // VIEWS for a, _ in pairs])
+        np.testing.assert_array_equal(compared[case].second, [b // VIEWS for _, b in pairs])
 
 
 def test_no_face_is_compared_with_itself(compared, templates, benchmark):
@@ -96,19 +96,19 @@ def test_all_pools_the_three_conditions_of_one_kind_of_masks(compared, kinds):
 
 
 def test_folds_share_no_people_and_hold_as_many_impostor_as_genuine_pairs(compared):
-    found = compared[CASES[0]]
+    unmasked = compared[CASES[0]]
     people = []
     for fold in range(FOLDS):
-        inside = found.fold == fold
-        people.append(set(found.first[inside]) | set(found.second[inside]))
-        assert found.genuine[inside].sum() == (~found.genuine[inside]).sum() > 0
+        inside = unmasked.fold == fold
+        people.append(set(unmasked.first[inside]) | set(unmasked.second[inside]))
+        assert unmasked.genuine[inside].sum() == (~unmasked.genuine[inside]).sum() > 0
     assert sum(map(len, people)) == len(set.union(*people)) == PEOPLE
-    assert (found.fold[found.genuine] >= 0).all()
+    assert (unmasked.fold[unmasked.genuine] >= 0).all()
 
 
 def test_folds_are_the_same_for_every_network(benchmark, templates, compared):
     other = {kinds: values[:, ::-1].copy() for kinds, values in templates.items()}
-    again = next(found for _, _, found in benchmark.comparisons(other))
+    again = next(comparisons for _, _, comparisons in benchmark.comparisons(other))
     np.testing.assert_array_equal(again.fold, compared[CASES[0]].fold)
 
 
@@ -139,17 +139,17 @@ def test_seen_and_unseen_masks_differ_and_so_do_those_of_another_set():
 
 
 def test_templates_show_each_network_the_same_pictures(benchmark):
-    shown = []
+    batches = []
 
     def recogniser(images):
-        shown.append(images.clone())
+        batches.append(images.clone())
         return images[:, 0, :8, 0].float()
 
     first, second = benchmark.templates(recogniser), benchmark.templates(recogniser)
     assert list(first) == ["none", "seen", "unseen"] == list(second)
     assert all(values.shape == (PEOPLE * VIEWS, 8) for values in first.values())
-    assert torch.equal(shown[0], benchmark.faces.images)
-    for left, right in zip(shown[:3], shown[3:], strict=True):
+    assert torch.equal(batches[0], benchmark.faces.images)
+    for left, right in zip(batches[:3], batches[3:], strict=True):
         assert torch.equal(left, right)
 
 
@@ -179,7 +179,7 @@ def test_views_that_do_not_fit_the_faces_are_refused(views):
         RenderedBenchmark(name="small", faces=faces_of(), views=views)
 
 
-def test_identities_must_stand_in_a_row():
+def test_identities_must_be_in_a_row():
     faces = faces_of()
     mixed = Faces(images=faces.images, identity=faces.identity.flip(0), source="mixed", publishable=True)
     with pytest.raises(ValueError, match="each identity in a row"):

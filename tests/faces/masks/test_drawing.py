@@ -1,6 +1,5 @@
-"""Masks: pure functions of image and key, placed on the template, seen and unseen kept apart."""
+"""Masks: pure functions of image and key, placed on the template; seen and unseen masks are disjoint."""
 
-import contextlib
 import itertools
 
 import pytest
@@ -18,6 +17,7 @@ from maskinv_lib.faces.masks.drawing import (
     mask_opacity,
 )
 from maskinv_lib.utils.randomness import key, uniform
+from tests.faces.samples import threads
 
 SETS = tuple(KINDS)
 CASES = list(itertools.product(SETS, GEOMETRIES))
@@ -32,15 +32,23 @@ def noise(count):
     return values.to(torch.uint8)
 
 
+def of_kind(names, *kinds):
+    """Indices of the names that are one of the kinds."""
+    return [i for i, name in enumerate(names) if name in kinds]
+
+
 def flat(count, value=128):
     return torch.full((count, 3, SIZE, SIZE), value, dtype=torch.uint8)
 
 
+@pytest.mark.parametrize("count", [0, 5])
 @pytest.mark.parametrize(("kinds", "geometry"), CASES)
-def test_shapes_and_dtypes(kinds, geometry):
-    masked, coverage = draw_masks(noise(5), keys_for(5), kinds, geometry=geometry)
-    assert masked.shape == (5, 3, SIZE, SIZE) and masked.dtype == torch.uint8
-    assert coverage.shape == (5,) and coverage.dtype == torch.float32
+def test_shapes_and_dtypes(kinds, geometry, count):
+    keys = keys_for(count)
+    masked, coverage = draw_masks(noise(count), keys, kinds, geometry=geometry)
+    assert masked.shape == (count, 3, SIZE, SIZE) and masked.dtype == torch.uint8
+    assert coverage.shape == (count,) and coverage.dtype == torch.float32
+    assert len(mask_kind(keys, kinds)) == count and mask_opacity(keys, kinds).shape == (count, SIZE, SIZE)
 
 
 def test_input_is_untouched_and_output_is_new_memory():
@@ -52,7 +60,7 @@ def test_input_is_untouched_and_output_is_new_memory():
     assert torch.equal(images, before)
 
 
-def test_every_mask_changes_the_lower_face_and_leaves_the_forehead():
+def test_every_mask_changes_the_lower_face_and_not_the_forehead():
     images = noise(32)
     for kinds in SETS:
         changed = (draw_masks(images, keys_for(32), kinds)[0] != images).any(1)
@@ -60,50 +68,32 @@ def test_every_mask_changes_the_lower_face_and_leaves_the_forehead():
         assert not changed[:, :44].any()
 
 
-@contextlib.contextmanager
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def in_parts(images, keys, size, **how):
-    parts = [draw_masks(images[i : i + size], keys[i : i + size], **how) for i in range(0, len(keys), size)]
+def in_parts(images, keys, size, **settings):
+    parts = [draw_masks(images[i : i + size], keys[i : i + size], **settings) for i in range(0, len(keys), size)]
     return torch.cat([masked for masked, _ in parts]), torch.cat([coverage for _, coverage in parts])
 
 
 @pytest.mark.parametrize(("kinds", "geometry"), CASES)
 def test_bytes_do_not_depend_on_batch_order_or_threads(kinds, geometry):
     images, keys = noise(64), keys_for(64)
-    how = {"kinds": kinds, "geometry": geometry}
-    whole, coverage = draw_masks(images, keys, **how)
+    settings = {"kinds": kinds, "geometry": geometry}
+    whole, coverage = draw_masks(images, keys, **settings)
     order = torch.randperm(64, generator=torch.Generator().manual_seed(0))
-    results = [in_parts(images, keys, size, **how) for size in (1, 3, 17)]
-    with two_threads():  # few calls: threads that wait for one another are slow where cores are shared
-        results += [draw_masks(images, keys, **how), in_parts(images, keys, 31, **how)]
-        single = draw_masks(images[5:6], keys[5:6], **how)
+    results = [in_parts(images, keys, size, **settings) for size in (1, 3, 17)]
+    with threads(2):  # few calls: threads are slow on shared cores
+        results += [draw_masks(images, keys, **settings), in_parts(images, keys, 31, **settings)]
+        single = draw_masks(images[5:6], keys[5:6], **settings)
     for masked, covered in results:
         assert torch.equal(masked, whole) and torch.equal(covered, coverage)
     assert torch.equal(single[0], whole[5:6]) and torch.equal(single[1], coverage[5:6])
-    mixed = draw_masks(images[order], keys[order], **how)
+    mixed = draw_masks(images[order], keys[order], **settings)
     assert torch.equal(mixed[0], whole[order]) and torch.equal(mixed[1], coverage[order])
 
 
 def test_textures_do_not_depend_on_the_thread_count():
     shape = shapes.SHAPES["checked"]
     alone = shapes._draw(shape)
-    with two_threads():
+    with threads(2):
         assert torch.equal(shapes._draw(shape), alone)
     shapes.atlas.cache_clear()
     atlas = shapes.atlas(torch.device("cpu"))
@@ -113,7 +103,7 @@ def test_textures_do_not_depend_on_the_thread_count():
     assert torch.equal(atlas[:, position * rows : (position + 1) * rows], alone)
 
 
-def test_torchs_own_random_state_is_neither_read_nor_moved():
+def test_torchs_random_state_is_neither_used_nor_changed():
     torch.manual_seed(1)
     first = draw_masks(noise(2), keys_for(2))[0]
     state = torch.get_rng_state()
@@ -155,21 +145,22 @@ def test_seen_and_unseen_share_no_kind_and_no_outline():
 
 def test_seen_and_unseen_silhouettes_differ():
     """No unseen silhouette overlaps a seen one so closely as two draws of one seen kind do."""
-    keys, found = keys_for(400), {}
+    keys, silhouettes = keys_for(400), {}
     for kinds in SETS:
         solid = mask_opacity(keys, kinds, geometry="published") > 0.5
         names = mask_kind(keys, kinds)
         for name in KINDS[kinds]:
-            found[name] = solid[[i for i, n in enumerate(names) if n == name]].float().mean(0)
+            silhouettes[name] = solid[of_kind(names, name)].float().mean(0)
     for seen, unseen in itertools.product(KINDS["seen"], KINDS["unseen"]):
-        assert (found[seen] - found[unseen]).abs().sum() > 0.04 * found[seen].sum(), (seen, unseen)
+        difference = (silhouettes[seen] - silhouettes[unseen]).abs().sum()
+        assert difference > 0.04 * silhouettes[seen].sum(), (seen, unseen)
 
 
 def test_palettes_are_disjoint_even_with_their_variation():
     seen, unseen = ([c for pair in PALETTES[kinds].values() for c in pair] for kinds in SETS)
     for a, b in itertools.product(seen, unseen):
-        apart = max(abs(x - y) for x, y in zip(a, b, strict=True))
-        assert apart > 2 * COLOUR_SPREAD, (a, b)
+        distance = max(abs(x - y) for x, y in zip(a, b, strict=True))
+        assert distance > 2 * COLOUR_SPREAD, (a, b)
 
 
 @pytest.mark.parametrize("kinds", SETS)
@@ -186,12 +177,12 @@ def test_drawn_colours_stay_within_the_spread_of_their_palette(kinds):
 def test_a_mask_in_flat_light_shows_its_palettes_hue(kinds):
     """Shading scales the channels of a plain mask alike, so their ratios stay those of its fabric."""
     keys = keys_for(300)
-    plain = [i for i, name in enumerate(mask_kind(keys, kinds)) if name in ("surgical", "cloth", "folded", "gaiter")]
+    plain = of_kind(mask_kind(keys, kinds), "surgical", "cloth", "folded", "gaiter")
     masked, _ = draw_masks(flat(300), keys, kinds, geometry="published")
     fabric = drawing._colours(uniform(keys, 24), kinds)[0].flatten(1)[plain]
     seen = masked[plain][:, :, 76:100, 40:72].float().mean((2, 3))
-    wanted, found = (colour / colour.sum(1, keepdim=True) for colour in (fabric, seen))
-    assert (wanted - found).abs().max() < 0.03
+    expected, drawn = (colour / colour.sum(1, keepdim=True) for colour in (fabric, seen))
+    assert (expected - drawn).abs().max() < 0.03
 
 
 @pytest.mark.parametrize(("kinds", "geometry"), CASES)
@@ -206,9 +197,9 @@ def test_coverage_is_the_recount_of_the_opacity(kinds, geometry):
 def test_opacity_is_what_the_pictures_show():
     """Pictures with equal light but opposite pixels differ by (1 - opacity) times what the shadow leaves, over 0.57."""
     bars = (torch.arange(SIZE) % 2 * 255).to(torch.uint8).expand(64, 3, SIZE, SIZE)
-    one, coverage = draw_masks(bars.contiguous(), keys_for(64))
-    other, _ = draw_masks((255 - bars).contiguous(), keys_for(64))
-    through = (one.float() - other.float()).abs().amax(1).flatten(1) / 255  # [64, 12544]
+    masked, coverage = draw_masks(bars.contiguous(), keys_for(64))
+    inverse, _ = draw_masks((255 - bars).contiguous(), keys_for(64))
+    through = (masked.float() - inverse.float()).abs().amax(1).flatten(1) / 255  # [64, 12544]
     assert ((through < 0.28).float().mean(1) <= coverage + 1e-6).all()
     assert ((through < 0.51).float().mean(1) >= coverage - 1e-6).all()
     opacity = mask_opacity(keys_for(64)).flatten(1)
@@ -247,7 +238,7 @@ def test_published_geometry(kinds):
     coverage = solid.float().mean((1, 2))
     names = mask_kind(keys, kinds)
     for name in KINDS[kinds]:
-        assert coverage[[i for i, n in enumerate(names) if n == name]].mean() == pytest.approx(0.27, abs=0.01), name
+        assert coverage[of_kind(names, name)].mean() == pytest.approx(0.27, abs=0.01), name
     top = solid.any(2).float().argmax(1)
     assert top.min() >= 54 and top.max() <= 61 and 56 <= top.float().mean() <= 58.5
     assert len(set(top.tolist())) >= 6  # the vertical jitter
@@ -296,22 +287,13 @@ def test_closed_form_homography_solves_the_linear_equations():
     source = torch.tensor([[16, 60], [96, 60], [96, 110], [16, 110]], dtype=torch.float64)
     jitter = (uniform(keys_for(20), 16).view(20, 2, 4, 2) - 0.5) * 20
     sources, targets = source + jitter[:, 0], source + jitter[:, 1]
-    found = drawing._homography(sources, targets)
-    for h, s, t in zip(found, sources, targets, strict=True):
+    homographies = drawing._homography(sources, targets)
+    for h, s, t in zip(homographies, sources, targets, strict=True):
         assert torch.allclose(h / h[2, 2], reference_homography(t, s), rtol=1e-8, atol=1e-8)
 
 
-@pytest.mark.parametrize(("kinds", "geometry"), CASES)
-def test_empty_batch(kinds, geometry):
-    none = torch.empty(0, dtype=torch.int64)
-    masked, coverage = draw_masks(flat(0), none, kinds, geometry=geometry)
-    assert masked.shape == (0, 3, SIZE, SIZE) and masked.dtype == torch.uint8
-    assert coverage.shape == (0,) and coverage.dtype == torch.float32
-    assert mask_kind(none, kinds) == [] and mask_opacity(none, kinds).shape == (0, SIZE, SIZE)
-
-
 @pytest.mark.parametrize(
-    ("images", "keys", "said"),
+    ("images", "keys", "message"),
     [
         (flat(2).float(), keys_for(2), r"images must be uint8 .* not torch\.float32"),
         (flat(2).transpose(1, 3), keys_for(2), r"not torch\.uint8 \[2, 112, 112, 3\]"),
@@ -322,8 +304,8 @@ def test_empty_batch(kinds, geometry):
         (flat(2), keys_for(2).view(2, 1), r"\[2, 1\]"),
     ],
 )
-def test_wrong_tensors_are_refused(images, keys, said):
-    with pytest.raises(ValueError, match=said):
+def test_wrong_tensors_are_refused(images, keys, message):
+    with pytest.raises(ValueError, match=message):
         draw_masks(images, keys)
 
 

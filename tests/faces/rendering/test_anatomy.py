@@ -1,12 +1,10 @@
 """Parameters, relief, pose and alignment of rendered people."""
 
-import dataclasses
 import math
 
 import pytest
 import torch
 
-from maskinv_lib.faces import TEMPLATE
 from maskinv_lib.faces.rendering.anatomy import (
     LIMIT,
     alignment,
@@ -15,20 +13,12 @@ from maskinv_lib.faces.rendering.anatomy import (
     height,
     normal_cdf,
     parameters,
-    picture_points,
     project,
     relief,
     spot,
 )
-from maskinv_lib.faces.rendering.synthetic import PLAIN
-
-
-def strengths(**changes):
-    return dataclasses.asdict(dataclasses.replace(PLAIN, **changes))
-
-
-def people(count=6, **changes):
-    return parameters(0, torch.arange(count), torch.arange(count), strengths(**changes))
+from tests.faces.rendering.samples import people, points_of, strengths
+from tests.faces.samples import least_squares
 
 
 def test_parameters_are_columns_that_keep_their_limits():
@@ -46,10 +36,9 @@ def test_strengths_scale_the_spread_and_identity_does_not_follow_the_view():
     half, whole = people(300, pose=0.5), people(300, pose=1.0)
     inside = whole.yaw.abs() < 0.45
     torch.testing.assert_close(2 * half.yaw[inside], whole.yaw[inside])
-    one = parameters(0, torch.tensor([4]), torch.tensor([0]), strengths(pose=1.0))
-    two = parameters(0, torch.tensor([4]), torch.tensor([1]), strengths(pose=1.0))
-    assert one.chin == two.chin and one.hair_colour == two.hair_colour and one.yaw != two.yaw
-    assert parameters(1, torch.tensor([4]), torch.tensor([0]), strengths()).chin != one.chin
+    a, b = (parameters(0, torch.tensor([4]), torch.tensor([view]), strengths(pose=1.0)) for view in (0, 1))
+    assert a.chin == b.chin and a.hair_colour == b.hair_colour and a.yaw != b.yaw
+    assert parameters(1, torch.tensor([4]), torch.tensor([0]), strengths()).chin != a.chin
 
 
 def test_names_do_not_share_draws():
@@ -79,7 +68,7 @@ def test_an_edge_covers_half_a_pixel_on_the_outline():
 
 
 def test_the_nose_tip_is_the_highest_point_of_the_mean_face():
-    p = parameters(0, torch.tensor([0]), torch.tensor([0]), strengths(identity=0.0))
+    p = people(1, identity=0.0)
     v, u = torch.meshgrid(torch.arange(-50.0, 36), torch.arange(-36.0, 37), indexing="ij")
     z = height(p, u[None, None], v[None, None])[0, 0]
     row, column = divmod(int(z.argmax()), z.shape[1])
@@ -109,32 +98,15 @@ def test_a_smile_lifts_and_widens_the_mouth_and_a_turned_head_keeps_its_gaze():
 
 
 def test_the_alignment_is_the_least_squares_similarity():
-    p = parameters(0, torch.arange(6), torch.arange(6), strengths(pose=1.0))
+    p = people(6, pose=1.0)
     u, w = face_points(p)
-    x, y = (t.reshape(6, 5).double() for t in project(p, u, w, height(p, u, w)))
-    a, b, tx, ty = (t.flatten() for t in alignment(p))
-    goal = torch.tensor(TEMPLATE, dtype=torch.float64)
-    for k in range(6):  # x' = ax - by + tx, y' = bx + ay + ty as ten equations in four unknowns
-        one, zero = torch.ones(5, dtype=torch.float64), torch.zeros(5, dtype=torch.float64)
-        rows = torch.cat([torch.stack([x[k], -y[k], one, zero], 1), torch.stack([y[k], x[k], zero, one], 1)])
-        solution = torch.linalg.lstsq(rows, goal.T.reshape(-1, 1)).solution.flatten()
-        torch.testing.assert_close(torch.stack([a[k], b[k], tx[k], ty[k]]).double(), solution, rtol=1e-3, atol=1e-3)
-
-
-def test_the_points_go_through_the_alignment():
-    p = people(5, pose=1.0, jitter=1.0, expression=1.0)
-    u, w = face_points(p)
-    x, y = project(p, u, w, height(p, u, w))
-    a, b, tx, ty = alignment(p)
-    points = picture_points(p)
-    for k in range(5):
-        matrix = torch.tensor([[a[k].item(), -b[k].item()], [b[k].item(), a[k].item()]])
-        expected = torch.stack([x[k].flatten(), y[k].flatten()], 1) @ matrix.T
-        expected = expected + torch.tensor([tx[k].item(), ty[k].item()])
-        torch.testing.assert_close(points[k], expected, atol=1e-3, rtol=0)
+    points = torch.stack(project(p, u, w, height(p, u, w)), -1).reshape(6, 5, 2).double()
+    fits = torch.stack(alignment(p), -1).reshape(6, 4).double()
+    for fit, five in zip(fits, points, strict=True):
+        torch.testing.assert_close(fit, torch.from_numpy(least_squares(five.numpy())), rtol=1e-3, atol=1e-3)
 
 
 def test_jitter_moves_all_points_by_about_a_pixel():
-    still, moved = picture_points(people(300)), picture_points(people(300, jitter=1.0))
+    still, moved = points_of(people(300)), points_of(people(300, jitter=1.0))
     distance = (still - moved).norm(dim=2)
     assert 0.5 < distance.mean() < 1.6 and distance.max() < 5

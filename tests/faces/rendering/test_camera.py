@@ -1,54 +1,44 @@
-"""The camera's flaws: known kernels, white noise, and the block transform of JPEG."""
+"""The degradations of the camera: known kernels, white noise, and the block transform of JPEG."""
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from scipy import fft
 
 from maskinv_lib.faces.rendering.camera import _blocks, _blur, _noise, photograph
 from maskinv_lib.utils.randomness import key
-
-
-def column(value, count=1):
-    return torch.full((count, 1, 1, 1), float(value))
+from tests.faces.rendering.samples import column
 
 
 def test_blocks_match_a_plain_dct():
     image = torch.rand(1, 3, 112, 112, generator=torch.Generator().manual_seed(0))
-    basis = torch.tensor(
-        [
-            [
-                (0.125**0.5 if k == 0 else 0.5) * torch.cos(torch.tensor((2 * n + 1) * k * torch.pi / 16))
-                for n in range(8)
-            ]
-            for k in range(8)
-        ]
-    )
     luma = 0.299 * image[0, 0] + 0.587 * image[0, 1] + 0.114 * image[0, 2]
     planes = torch.stack([luma, image[0, 2] - luma, image[0, 0] - luma])
     step = 0.05
-    for channel, plane in enumerate(planes):
+    quanta = step * (1 + 0.4 * np.add.outer(np.arange(8), np.arange(8)))
+    for plane, quantum in zip(planes, (quanta, 1.5 * quanta, 1.5 * quanta), strict=True):
         for top in (0, 56):
-            block = basis @ plane[top : top + 8, 16:24] @ basis.T
-            quanta = torch.tensor([[step * (1 + 0.4 * (i + j)) for j in range(8)] for i in range(8)])
-            quanta = quanta * (1.5 if channel else 1)
-            planes[channel, top : top + 8, 16:24] = basis.T @ (torch.round(block / quanta) * quanta) @ basis
+            block = plane[top : top + 8, 16:24]
+            spectrum = fft.dctn(block.numpy(), norm="ortho")
+            block.copy_(torch.from_numpy(fft.idctn(np.round(spectrum / quantum) * quantum, norm="ortho")))
     red, blue = planes[0] + planes[2], planes[0] + planes[1]
-    result = _blocks(image, torch.full((1, 1, 1, 1), step))[0]
-    for top in (0, 56):
-        torch.testing.assert_close(result[0, top : top + 8, 16:24], red[top : top + 8, 16:24], atol=1e-4, rtol=0)
-        torch.testing.assert_close(result[2, top : top + 8, 16:24], blue[top : top + 8, 16:24], atol=1e-4, rtol=0)
+    result = _blocks(image, column(step))[0]
+    for rows in (slice(0, 8), slice(56, 64)):
+        torch.testing.assert_close(result[0, rows, 16:24], red[rows, 16:24], atol=1e-4, rtol=0)
+        torch.testing.assert_close(result[2, rows, 16:24], blue[rows, 16:24], atol=1e-4, rtol=0)
 
 
 def test_blur_keeps_the_mean_and_spreads_a_point():
     image = torch.zeros(1, 3, 112, 112)
     image[:, :, 50, 60] = 1
     sigma = 0.8
-    blurred = _blur(image, torch.full((1, 1, 1, 1), sigma))[0, 0]
+    blurred = _blur(image, column(sigma))[0, 0]
     offset = torch.arange(112.0) - 60
     assert blurred.sum().item() == pytest.approx(1, abs=1e-5)
     assert (blurred.sum(0) * offset**2).sum().item() == pytest.approx(sigma**2, abs=1e-4)
-    assert torch.equal(_blur(image, torch.zeros(1, 1, 1, 1)), image)
+    assert torch.equal(_blur(image, column(0)), image)
 
 
 def test_noise_is_white_and_standard():

@@ -1,30 +1,20 @@
 """The layers of a rendered face: geometry seen through the pose, light, colours and single features."""
 
-import dataclasses
-
 import pytest
 import torch
 
 from maskinv_lib.faces.rendering.anatomy import height, parameters, project
 from maskinv_lib.faces.rendering.colours import SKIN, add_colours, paint, palette
 from maskinv_lib.faces.rendering.painting import lighting, outline, picture, scene
-from maskinv_lib.faces.rendering.synthetic import PLAIN
+from tests.faces.rendering.samples import column, people, strengths
 
 
-def strengths(**changes):
-    return dataclasses.asdict(dataclasses.replace(PLAIN, **changes))
-
-
-def people(count=4, **changes):
-    return parameters(0, torch.arange(count), torch.arange(count), strengths(**changes))
-
-
-def picture_of(change=None, **values):
+def picture_of(**values):
     """The mean person without nuisance, with some parameters set: float32 [3, 112, 112]."""
-    p = parameters(0, torch.tensor([0]), torch.tensor([0]), strengths(identity=0.0))
+    p = people(1, identity=0.0)
     for name, value in values.items():
         assert hasattr(p, name), name
-        setattr(p, name, torch.full((1, 1, 1, 1), float(value)))
+        setattr(p, name, column(value))
     return picture(p)[0]
 
 
@@ -55,7 +45,7 @@ def test_normals_have_unit_length_and_face_the_camera():
 def test_light_from_one_side_brightens_that_side():
     p = people(1)
     s = scene(p)
-    p.light_x = torch.full((1, 1, 1, 1), 1.2)
+    p.light_x = column(1.2)
     right, gloss = lighting(p, s)
     assert right[..., 60, 80].mean() > 1.15 * right[..., 60, 32].mean()
     p.light_x = -p.light_x
@@ -102,10 +92,10 @@ def test_colours_are_plausible():
         ({"folds": 1.6}, (76, 84), (38, 46)),
     ],
 )
-def test_each_feature_darkens_its_own_place(values, rows, columns):
-    place = (slice(None), slice(*rows), slice(*columns))
+def test_each_feature_darkens_its_own_region(values, rows, columns):
+    region = (slice(None), slice(*rows), slice(*columns))
     plain, changed = picture_of(), picture_of(**values)
-    assert plain[place].mean() - changed[place].mean() > 0.015
+    assert plain[region].mean() - changed[region].mean() > 0.015
 
 
 def test_the_mouth_is_redder_than_the_skin_and_the_eyes_hold_white_and_black():
@@ -118,7 +108,7 @@ def test_the_mouth_is_redder_than_the_skin_and_the_eyes_hold_white_and_black():
     assert eye.max() > 0.6 and eye.min() < 0.15
 
 
-def test_a_feature_of_the_lower_face_leaves_the_upper_face_alone():
+def test_a_feature_of_the_lower_face_does_not_change_the_upper_face():
     plain = picture_of()
     for values in ({"chin": 41.0}, {"lip_lower": 5.5}, {"beard": 2.0, "masculine": 0.0}):
         changed = picture_of(**values)

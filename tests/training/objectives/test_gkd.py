@@ -6,35 +6,26 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from maskinv_lib.training.objectives import Batch, build_objective, gkd
+from maskinv_lib.training.objectives import gkd
 from maskinv_lib.training.objectives.gkd import GKD, class_means, group_size, grouped_divergences, primary_group
 from maskinv_lib.training.objectives.margins import CosFace
+from tests.training.batches import batch, context, vectors
 
 torch.set_num_threads(1)
 
 
-def vectors(*shape, seed):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
 def objective(size=8, classes=12, centres_seed=9, **settings):
-    """Return GKD with given, not fitted, classifiers; none of the teacher where centres_seed is None."""
-    made = build_objective("gkd.GKD", settings, embedding_size=size, classes=classes, seed=0)
+    """Return GKD with drawn, not fitted, classifiers; without the teacher's where centres_seed is None."""
+    made = GKD(context(size, classes), **settings)
     if centres_seed is not None:
         made.centres.data = F.normalize(vectors(classes, size, seed=centres_seed), dim=1)
         made.teacher_centres.copy_(F.normalize(vectors(classes, size, seed=centres_seed + 1), dim=1))
     return made
 
 
-def batch(student, teacher, labels, progress=1.0, view="masked"):
-    keys = torch.arange(len(labels))
-    fixed = {"labels": labels, "masked": keys % 2 == 0, "keys": keys, "progress": progress}
-    return Batch(**fixed, embeddings={view: student}, teacher=teacher)
-
-
-def example(count=6, classes=12, size=8, **named):
-    labels = torch.arange(count) * 5 % classes
-    return batch(vectors(count, size, seed=1), F.normalize(vectors(count, size, seed=2), dim=1), labels, **named)
+def example(count=6, classes=12, size=8, progress=1.0):
+    student, teacher = vectors(count, size, seed=1), F.normalize(vectors(count, size, seed=2), dim=1)
+    return batch(student, teacher, torch.arange(count) * 5 % classes, progress=progress)
 
 
 def people(classes=20, faces=6, size=16, noise=0.15):
@@ -45,15 +36,15 @@ def people(classes=20, faces=6, size=16, noise=0.15):
 
 
 def plain_logits(rows, centres, labels, scale, margin):
-    found = []
+    logits = []
     for row, label in zip(rows.tolist(), labels.tolist(), strict=True):
         length = math.sqrt(sum(x * x for x in row))
         cosines = [
             sum(x * y for x, y in zip(row, centre, strict=True)) / length / math.sqrt(sum(y * y for y in centre))
             for centre in centres.tolist()
         ]
-        found.append([scale * (c - margin * (k == label)) for k, c in enumerate(cosines)])
-    return found
+        logits.append([scale * (c - margin * (k == label)) for k, c in enumerate(cosines)])
+    return logits
 
 
 def softmax(logits, temperature=1.0):
@@ -128,7 +119,7 @@ def test_the_right_class_is_forced_into_its_group():
     assert primary_group(logits, torch.tensor([3, 0]), torch.tensor(4)).all()
 
 
-def test_what_the_teacher_says_outside_the_group_does_not_matter():
+def test_the_teacher_s_logits_outside_the_group_do_not_matter():
     student, teacher = vectors(3, 6, seed=5), vectors(3, 6, seed=6)
     group = torch.zeros(3, 6, dtype=torch.bool)
     group[:, :3] = True
@@ -160,7 +151,7 @@ def test_the_distillation_warms_up_with_the_progress(progress, share):
 
 
 def test_the_margin_loss_is_cosface():
-    made, head = objective(), CosFace(embedding_size=8, classes=12, seed=0, margin=0.4)
+    made, head = objective(), CosFace(context(classes=12), margin=0.4)
     head.centres.data = made.centres.data
     assert made(example())["margin"].item() == pytest.approx(head(example())["margin"].item(), rel=1e-6)
 
@@ -169,19 +160,6 @@ def test_the_margin_loss_is_cosface():
 def test_the_step_follows_the_number_of_classes(classes, step):
     assert objective(classes=classes, size=2).step == step
     assert objective(classes=classes, size=2, step=100).step == 100
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("classes, count", [(1, 1), (1, 3), (2, 1), (12, 6)])
-def test_loss_and_gradient_are_finite_at_the_edges(classes, count, dtype):
-    for stretch in (0.0, 1.0, 1e6):
-        inputs, made = example(count, classes), objective(classes=classes)
-        student = (inputs.embeddings["masked"] * stretch).to(dtype).requires_grad_()
-        inputs.embeddings["masked"] = student
-        losses = made(inputs)
-        sum(losses.values()).backward()
-        assert all(x.isfinite() and x.dtype == torch.float32 and x.dim() == 0 for x in losses.values())
-        assert student.grad.isfinite().all() and made.centres.grad.isfinite().all()
 
 
 def test_gradients_match_finite_differences():
@@ -212,26 +190,26 @@ def test_prepare_is_a_function_of_its_arguments_and_the_seed(monkeypatch):
     monkeypatch.setattr(gkd, "FIT_STEPS", 20)
     templates, labels = people()
     state = torch.get_rng_state()
-    made = [GKD(embedding_size=16, classes=20, seed=seed) for seed in (0, 0, 1)]
+    objectives = [GKD(context(16, 20, seed)) for seed in (0, 0, 1)]
     with torch.no_grad():
-        for one in made:
-            one.prepare(templates, labels)
+        for each in objectives:
+            each.prepare(templates, labels)
     assert torch.equal(torch.get_rng_state(), state)
-    assert torch.equal(made[0].teacher_centres, made[1].teacher_centres)
-    assert not torch.equal(made[0].teacher_centres, made[2].teacher_centres)
-    assert not made[0].teacher_centres.requires_grad and made[0].centres.grad is None
+    assert torch.equal(objectives[0].teacher_centres, objectives[1].teacher_centres)
+    assert not torch.equal(objectives[0].teacher_centres, objectives[2].teacher_centres)
+    assert not objectives[0].teacher_centres.requires_grad and objectives[0].centres.grad is None
 
 
 def test_a_class_without_a_face_does_no_harm(monkeypatch):
     monkeypatch.setattr(gkd, "FIT_STEPS", 20)
     templates, labels = people()
-    made = GKD(embedding_size=16, classes=22, seed=0)
+    made = GKD(context(16, 22))
     made.prepare(templates, labels)
     assert made.teacher_centres.isfinite().all()
     assert all(x.isfinite() for x in made(example(size=16, classes=20)).values())
 
 
-def test_unfit_templates_and_a_missing_teacher_are_refused():
+def test_unfit_templates_and_a_missing_fit_are_refused():
     templates, labels = people()
     made = objective(8, 20, centres_seed=None)
     with pytest.raises(ValueError, match=r"\[2, 120, 8\].*not \[2, 120, 16\].*embedding_size"):
@@ -240,32 +218,19 @@ def test_unfit_templates_and_a_missing_teacher_are_refused():
         objective(16, 19).prepare(templates, labels)
     with pytest.raises(ValueError, match="Call prepare"):
         made(example())
-    inputs = example()
-    inputs.teacher = None
-    with pytest.raises(ValueError, match="Give the stage a teacher"):
-        objective()(inputs)
 
 
 def test_a_resumed_state_needs_no_second_fit():
     made, other = objective(), objective(centres_seed=None)
-    assert set(made.state_dict()) == {"centres", "teacher_centres"}
     assert [name for name, _ in made.named_parameters()] == ["centres"]
     other.load_state_dict(made.state_dict())
     first, second = made(example()), other(example())
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_autocast_does_not_reach_it():
-    made = objective()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        under = made(example())
-    plain = made(example())
-    assert all(torch.equal(under[name], plain[name]) for name in plain)
-
-
 def test_it_trains_and_leaves_the_teacher():
     made, inputs = objective(scale=8.0), example()
-    student, teacher = inputs.embeddings["masked"].requires_grad_(), inputs.teacher.requires_grad_()
+    student = inputs.embeddings["masked"].requires_grad_()
     before = made.teacher_centres.clone()
     optimizer = torch.optim.SGD([student, *made.parameters()], lr=0.1)
     history = []
@@ -275,34 +240,6 @@ def test_it_trains_and_leaves_the_teacher():
         sum(losses.values()).backward()
         optimizer.step()
         history.append({name: value.item() for name, value in losses.items()})
-    assert teacher.grad is None and torch.equal(before, made.teacher_centres)
+    assert torch.equal(before, made.teacher_centres)
     assert sum(history[-1].values()) < 0.7 * sum(history[0].values())
     assert history[-1]["gkd_primary"] < history[0]["gkd_primary"]
-
-
-def test_it_is_built_by_name_with_the_published_values():
-    made = objective()
-    assert isinstance(made, GKD) and made.needs_teacher and made.views == ("masked",)
-    assert (made.margin, made.scale, made.beta, made.temperature, made.mass) == (0.4, 64.0, 4.0, 4.0, 0.93)
-    assert made.warm_up == pytest.approx(10 / 26)
-    clean = objective(view="clean")
-    assert clean.views == ("clean",) and clean(example(view="clean"))["margin"].isfinite()
-
-
-@pytest.mark.parametrize(
-    "settings, words",
-    [
-        ({"warmup": 0.1}, "Did you mean 'warm_up'"),
-        ({"hardest": 0.1}, "Unknown setting of gkd.GKD 'hardest'"),
-        ({"mass": 93}, "mass must be a number from 0 to 1"),
-        ({"warm_up": 10}, "warm_up must be a number from 0 to 1"),
-        ({"temperature": 0}, "temperature must be a number from 0.01 up"),
-        ({"beta": -1}, "beta must be a number from 0 up"),
-        ({"step": 2.5}, "step must be a whole number from 0 up"),
-        ({"margin": "0.4"}, "margin must be a number"),
-    ],
-)
-def test_settings_are_checked(settings, words):
-    with pytest.raises(ValueError) as caught:
-        objective(**settings)
-    assert words in str(caught.value)
