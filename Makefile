@@ -31,14 +31,14 @@ help: ## List the targets.
 	@"$(PYTHON_IN_VENV)" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $@
 
-study: .venv/ready ## Run the ladder: PROFILE, SEEDS; SCOPE=all runs every system beside it too.
+study: .venv/ready ## Run the ablation: PROFILE, SEEDS; SCOPE=all runs all other methods too.
 	@"$(PYTHON_IN_VENV)" -m maskinv_lib study $(STUDY_OPTIONS)
 
 choose: .venv/ready ## Choose the settings of PROFILE on validation people; commit what it writes.
 	@"$(PYTHON_IN_VENV)" -m maskinv_lib choose --profile $(PROFILE) $(if $(CORES),--cores $(CORES)) $(SCOPE_OPTION)
 
 test: .venv/ready ## Run all tests.
-	@"$(PYTHON_IN_VENV)" -m pytest
+	@"$(PYTHON_IN_VENV)" -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lab: .venv/ready ## Open the notebooks in JupyterLab.
 	@"$(PYTHON_IN_VENV)" -m jupyterlab notebooks

@@ -1,4 +1,4 @@
-"""Shared by all tests: one thread, a folder for runs that is not the user's, small rendered faces."""
+"""Shared by all tests: one thread, temporary folders for runs and results, and trained runs of the tiny profile."""
 
 import os
 import subprocess
@@ -33,7 +33,7 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def patterned() -> Faces:
-    """Twelve people, four views each, as random colour patterns: enough to learn from, made in no time."""
+    """Twelve people, four views each, as random colour patterns: quick to compute, and enough to learn from."""
     identity = torch.arange(12).repeat_interleave(4)
     pattern = uniform(key("pattern", torch.arange(12)), 3 * 49).reshape(12, 3, 7, 7)[identity]
     noise = uniform(key("noise", torch.arange(48)), 3 * 49).reshape(48, 3, 7, 7)
@@ -44,29 +44,29 @@ def patterned() -> Faces:
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory):
-    """A folder for runs in which the whole ladder of the tiny profile has been trained, and its results by rung."""
-    folder = tmp_path_factory.mktemp("ladder")
+    """A folder with the trained ablation of the tiny profile, its trainings and its evaluations by rung."""
+    folder = tmp_path_factory.mktemp("ablation")
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         tiny.register(patch, folder)
-        trained = {name: tiny.trained(tiny.run_of(name)) for name in tiny.RUNGS}
+        trained = {name: train(tiny.run_of(name)) for name in tiny.RUNGS}
         evaluated = {name: evaluate.evaluate_run(tiny.run_of(name)) for name in tiny.RUNGS}
     return folder, trained, evaluated
 
 
 @pytest.fixture(scope="session")
 def trained_methods(shared):
-    """What training said of every other method, trained in the folder of the tiny ablation."""
+    """The trainings of all other methods, in the folder of the tiny ablation, by name."""
     with pytest.MonkeyPatch.context() as patch:
         tiny.register(patch, shared[0])
         torch.set_num_threads(1)
-        order = sorted(methods.METHODS, key=lambda stage: len(stage.parts))  # parts before what they make up
+        order = sorted(methods.METHODS, key=lambda stage: len(stage.parts))  # parts before combinations
         return {stage.name: train(tiny.method_run(stage.name)) for stage in order}
 
 
 @pytest.fixture
-def ladder(shared, monkeypatch):
-    """The tiny ladder, trained; tests that use it only read."""
+def ablation(shared, monkeypatch):
+    """The trainings and evaluations of the tiny ablation by rung; tests only read its files."""
     tiny.register(monkeypatch, shared[0])
     return shared[1:]
 
@@ -92,3 +92,9 @@ def run_module(*arguments: str, cwd: Path = ROOT, **settings: str) -> subprocess
     environment = {**os.environ, "PYTHONPATH": str(cwd), **settings}
     command = [sys.executable, "-m", *arguments]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+
+
+def rules_of(process: subprocess.CompletedProcess) -> set[str]:
+    """Return the names of the rules in the output of a dry run of Snakemake."""
+    lines = (process.stdout + process.stderr).splitlines()
+    return {line.split()[1].rstrip(":") for line in lines if line.startswith(("rule ", "localrule "))}

@@ -1,11 +1,10 @@
-"""A profile so small that every rung trains in about a second, for tests that walk through the whole library."""
+"""A profile so small that every rung trains in about a second, for tests of the whole library."""
 
 import dataclasses
 from pathlib import Path
 
 import pytest
 
-from maskinv_lib.pipeline.train import Trained, train
 from maskinv_lib.study.ablation import ABLATION
 from maskinv_lib.study.data import RenderedFaces
 from maskinv_lib.study.profiles import PROFILES, STAGES
@@ -32,7 +31,7 @@ def profile() -> Profile:
 
 
 def register(monkeypatch: pytest.MonkeyPatch, runs: Path, results: Path | None = None) -> None:
-    """Make the profile known under its name, and write to ``runs`` (and ``results``)."""
+    """Register the profile under its name, and set the folders of runs (and results)."""
     monkeypatch.setitem(PROFILES, "tiny", profile)
     monkeypatch.setenv("MASKINV_RUNS", str(runs))
     if results:
@@ -47,8 +46,3 @@ def run_of(stage: str, seed: int = 0, overrides: str = "") -> Run:
 def method_run(stage: str) -> Run:
     """Return a run of the tiny profile of any stage; the half-balanced sampler needs a batch of eight."""
     return run_of(stage, overrides="batch=8" if STAGES[stage].sampler != "shuffled" else "")
-
-
-def trained(run: Run) -> Trained:
-    """Train ``run``."""
-    return train(run)

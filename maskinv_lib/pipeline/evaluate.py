@@ -1,9 +1,7 @@
-"""Evaluate one trained run on its benchmark, or on the people held back from its training."""
+"""Evaluate one trained run on its benchmark or on validation people."""
 
 import time
-from collections.abc import Iterator
 
-from maskinv_lib.evaluation.benchmarks import Comparisons
 from maskinv_lib.evaluation.evaluate import evaluate
 from maskinv_lib.evaluation.metrics import error_curve, measure
 from maskinv_lib.evaluation.resampling import identity_weights
@@ -17,36 +15,31 @@ from maskinv_lib.study.tuning import TRIAL_RESULT
 from maskinv_lib.utils import files, paths
 
 
-def score(run: Run, benchmark: AnyBenchmark | None = None) -> Iterator[tuple[str, str, Comparisons]]:
-    """Yield (condition, mask kinds, comparisons) of a run on the benchmark that it is evaluated on."""
-    benchmark = benchmark or benchmark_of(run.profile, run.benchmark)
-    yield from benchmark.comparisons(models.templates_of(run, benchmark))
-
-
 def evaluate_run(run: Run) -> Evaluated:
     """Evaluate ``run`` on its benchmark and write ``metrics.json`` and ``resamples.npz``."""
-    models.check_models(run)  # a run that was not trained says so before any face is rendered
+    models.check_models(run)  # an untrained run is an error before any face is rendered
     benchmark = benchmark_of(run.profile, run.benchmark)
     if not run.profile.faces.publishable:
-        _note_opening(run)
-    evaluated = _evaluated(run, benchmark, score(run, benchmark))
+        _record_opening(run)
+    evaluated = _evaluated(run, benchmark)
     write_evaluation(evaluated, benchmark.name)
     return evaluated
 
 
-def _evaluated(run: Run, benchmark: AnyBenchmark, scored: Iterator[tuple[str, str, Comparisons]]) -> Evaluated:
+def _evaluated(run: Run, benchmark: AnyBenchmark) -> Evaluated:
     weights = identity_weights(benchmark.identities, run.profile.resamples)
-    comparisons = {(condition, kinds): scores for condition, kinds, scores in scored}
-    evaluations, curves = {}, {}
+    compared = benchmark.comparisons(models.templates_of(run, benchmark))
+    comparisons = {(condition, kinds): scores for condition, kinds, scores in compared}
+    curves = {case: error_curve(scores) for case, scores in comparisons.items()}
+    evaluations: dict = {}
     for case, scores in comparisons.items():
-        curves[case] = error_curve(scores)
         unmasked = evaluations.get((UNMASKED, "none"))
         evaluations[case] = evaluate(scores, weights, unmasked=unmasked, curve=curves[case])
     return Evaluated(run=run, evaluations=evaluations, curves=curves, comparisons=comparisons)
 
 
-def _note_opening(run: Run) -> None:
-    """Append to ``openings.csv`` that a test set was opened: when, for which run, with which commit."""
+def _record_opening(run: Run) -> None:
+    """Append a line to ``openings.csv``: when a test set was opened, for which run, with which commit."""
     path = paths.runs() / run.profile.name / "openings.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.only_process(path.with_suffix(".lock"), str(path), wait=True), path.open("a", encoding="utf-8") as file:
@@ -57,7 +50,7 @@ def _note_opening(run: Run) -> None:
 
 
 def on_validation(run: Run) -> dict[str, float]:
-    """Return condition -> EER of a trained run on the people held back from its training, with unseen mask kinds."""
+    """Return condition -> EER of a trained run on its validation people, with unseen mask kinds."""
     benchmark = benchmark_of(run.profile, split="validation")
     comparisons = benchmark.comparisons(models.trial_templates(run, benchmark))
     return {condition: measure(scores)["eer"].value for condition, kinds, scores in comparisons if kinds != "seen"}
@@ -78,7 +71,7 @@ def trial(run: Run) -> dict:
 
 
 def open_evaluation(run: Run) -> Evaluated:
-    """Evaluate ``run`` if it was trained; else read its published results, whose ``source`` says so."""
+    """Evaluate ``run`` if it was trained; otherwise read its published results, as ``source`` then states."""
     if run.model_file.exists() or not run.published_folder.exists():
         return evaluate_run(run)
     return read_evaluation(run, run.published_folder)

@@ -1,4 +1,4 @@
-"""The networks of finished runs, and the templates that a run computes: by its own network or from its parts."""
+"""The networks and heads of finished runs, and the templates that a run computes with them or from its parts."""
 
 import contextlib
 import dataclasses
@@ -22,7 +22,7 @@ from maskinv_lib.utils import files, fingerprints, paths
 
 
 def weights_hash(network: Network) -> str:
-    """Return 16 hexadecimal digits that stand for a network's tensors; the bytes of its file vary in their order."""
+    """Return a hash of a network's tensors, 16 hexadecimal digits; a hash of its file would depend on their order."""
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(name.encode() + tensor.cpu().numpy().tobytes())
@@ -31,10 +31,12 @@ def weights_hash(network: Network) -> str:
 
 def start_of(run: Run) -> Network | None:
     """Return the backbone that ``run`` starts from; None for random weights."""
-    return None if run.start_file is None else _ancestor(run, run.parent, run.start_file)
+    return None if run.start_file is None else _model(run, run.parent, run.start_file)
 
 
-def _ancestor(run: Run, other: Run, path: Path, load: Callable = load_network) -> nn.Module:
+def _model(run: Run, other: Run, path: Path | None = None) -> nn.Module:
+    """Return the network or head of a run that ``run`` needs, which may be itself, from ``path`` or its folder."""
+    path, load = path or other.folder / MODEL, heads.load_head if other.stage.base else load_network
     needs = f"{run.label()}, needs {'its own model' if other is run else other.label()}."
     try:
         model, facts = load(path)
@@ -46,68 +48,68 @@ def _ancestor(run: Run, other: Run, path: Path, load: Callable = load_network) -
     return model
 
 
-def model_of(run: Run) -> Network:
-    """Return the run's trained network; one that is missing, damaged or stale raises an error naming the remedy."""
-    return _ancestor(run, run, run.folder / MODEL)
+def model_of(run: Run) -> nn.Module:
+    """Return the run's trained network, or its head on frozen templates.
 
-
-def head_of(run: Run) -> nn.Module:
-    """Return the run's trained head on frozen templates; errors are those of ``model_of``."""
-    return _ancestor(run, run, run.folder / MODEL, heads.load_head)
+    A missing, damaged or stale file raises an error that names the remedy.
+    """
+    return _model(run, run)
 
 
 def check_models(run: Run) -> None:
-    """Raise what ``model_of`` raises unless every network and head that ``run`` computes templates with exists."""
+    """Raise the error of ``model_of`` if a network or head is missing with which ``run`` computes templates."""
     for part in run.parts or (run,):
         if part.parts:
             check_models(part)
             continue
-        _ancestor(run, part, part.folder / MODEL, heads.load_head if part.stage.base else load_network)
-        if part.base:
-            _ancestor(run, part.base, part.base.folder / MODEL)
+        for other in filter(None, (part, part.base)):
+            _model(run, other)
+
+
+def _recogniser(run: Run, other: Run, device: torch.device) -> NetworkRecogniser:
+    return NetworkRecogniser(_model(run, other), device)
 
 
 def teacher_of(run: Run, faces: Faces, device: torch.device) -> Tensor | None:
     """Return the teacher's templates of ``faces`` and of their mirror images, float32 [2, N, D].
 
-    None where there is no teacher, or where it sees masks and so must compute its templates in every step.
+    None without a teacher, or if the teacher sees masks and so must compute its templates in every step.
     """
     if run.teacher is None or run.plan.teacher_view == "masked":
         return None
-    network = _ancestor(run, run.teacher, run.teacher.folder / MODEL)
-    recogniser = NetworkRecogniser(network, device)
-    return _cached(run, network, device, "both flips", lambda: teacher_templates(recogniser, faces))
+    recogniser = _recogniser(run, run.teacher, device)
+    return _cached(run, recogniser, "both flips", lambda: teacher_templates(recogniser, faces))
 
 
 def live_teacher(run: Run, device: torch.device) -> Callable[[Tensor], Tensor] | None:
-    """Return the teacher itself, images -> unit templates, where it sees the student's mask; else None."""
+    """Return the teacher as a function, images -> unit templates, if it sees the student's masks; otherwise None."""
     if run.teacher is None or run.plan.teacher_view != "masked":
         return None
-    network = _ancestor(run, run.teacher, run.teacher.folder / MODEL)
-    recogniser = NetworkRecogniser(network, device)
+    recogniser = _recogniser(run, run.teacher, device)
     return lambda images: F.normalize(recogniser.embeddings(images, flip=False), dim=1)
 
 
 def base_templates(run: Run, what: str, images: Callable[[], Tensor], device: torch.device) -> Tensor:
-    """Return the flip-summed templates, float32 [N, D], of pictures by the frozen network under a run's head; cached.
+    """Return the flip-summed templates of images by the frozen network below a run's head, float32 [N, D]; cached.
 
-    what: a text that names the pictures among those made from the run's training faces.
+    what: a name for the images, unique among all that are made from the run's training faces.
     """
-    network = _ancestor(run, run.base, run.base.folder / MODEL)
-    return _cached(run, network, device, what, lambda: NetworkRecogniser(network, device).templates(images()))
+    recogniser = _recogniser(run, run.base, device)
+    return _cached(run, recogniser, what, lambda: recogniser.templates(images()))
 
 
-def _cached(run: Run, network: Network, device: torch.device, what: str, compute: Callable[[], Tensor]) -> Tensor:
-    decides = [name for name in run.train_code if name.startswith(("faces", "networks"))]
-    code = fingerprints.code_hash("networks.templates", *decides)
-    name = files.content_hash([weights_hash(network), run.config["faces"], device.type, code, what])
+def _cached(run: Run, recogniser: NetworkRecogniser, what: str, compute: Callable[[], Tensor]) -> Tensor:
+    modules = [name for name in run.train_code if name.startswith(("faces", "networks"))]
+    code = fingerprints.code_hash("networks.templates", *modules)
+    weights, device = weights_hash(recogniser.network), recogniser.device.type
+    name = files.content_hash([weights, run.config["faces"], device, code, what])
     return cached_templates(paths.runs() / ".cache" / "templates", name, compute)
 
 
 def templates_of(run: Run, benchmark: AnyBenchmark) -> dict[str, np.ndarray]:
-    """Return the run's templates of the test faces by mask kinds, kept under the evaluation's key.
+    """Return mask kinds -> the run's templates of the test faces, cached under the evaluation's key.
 
-    Those of a network that was imported are the same in every seed, and kept for all of them.
+    Those of an imported network are the same for every seed and are cached once.
     """
     folder = paths.runs() / ".cache" / "templates" if run.stage.imported else run.folder / "checkpoints"
     path = folder / f"templates-{benchmark.name}.safetensors"
@@ -125,24 +127,24 @@ def _computed(run: Run, benchmark: AnyBenchmark) -> dict[str, np.ndarray]:
     if run.parts:
         return _combined(run, benchmark)
     if run.stage.base:
-        head, base = head_of(run), templates_of(_on(run.base, run), benchmark)
-        return {kinds: heads.apply_head(head, templates) for kinds, templates in base.items()}
+        return _adapted(run, templates_of(dataclasses.replace(run.base, benchmark=run.benchmark), benchmark))
     recogniser = NetworkRecogniser(model_of(run), device_and_threads(run.profile))
     return benchmark.templates(recogniser.templates)
 
 
-def _on(part: Run, run: Run) -> Run:
-    return dataclasses.replace(part, benchmark=run.benchmark)
+def _adapted(run: Run, base: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    head = model_of(run)
+    return {kinds: heads.apply_head(head, templates) for kinds, templates in base.items()}
 
 
 def _combined(run: Run, benchmark: AnyBenchmark) -> dict[str, np.ndarray]:
-    """Return the parts' templates combined as the stage says; the last of three parts predicts who wears a mask."""
-    parts = [_on(part, run) for part in run.parts]
+    """Return the parts' templates, combined as the stage sets; by predicted mask, the last part predicts the masks."""
+    parts = [dataclasses.replace(part, benchmark=run.benchmark) for part in run.parts]
     wears = None
     if run.stage.how == "by predicted mask":
         classifier = parts.pop()
-        base = templates_of(_on(classifier.base, run), benchmark)
-        wears = {kinds: head_of(classifier).predicts(templates) for kinds, templates in base.items()}
+        base = templates_of(dataclasses.replace(classifier.base, benchmark=run.benchmark), benchmark)
+        wears = {kinds: model_of(classifier).predicts(templates) for kinds, templates in base.items()}
     templates = [templates_of(part, benchmark) for part in parts]
     if run.stage.how == "by true mask":
         wears = wears_masks(benchmark, templates[0])
@@ -150,10 +152,8 @@ def _combined(run: Run, benchmark: AnyBenchmark) -> dict[str, np.ndarray]:
 
 
 def trial_templates(run: Run, benchmark: AnyBenchmark) -> dict[str, np.ndarray]:
-    """Return the templates by which a trial is evaluated: a head is applied to masked faces only."""
+    """Return the templates with which a trial is evaluated: a head is applied only to masked faces."""
     if not run.stage.base:
         return _computed(run, benchmark)
     base = _computed(run.base, benchmark)
-    head = head_of(run)
-    moved = {kinds: heads.apply_head(head, templates) for kinds, templates in base.items()}
-    return combined("by true mask", [base, moved], wears_masks(benchmark, base))
+    return combined("by true mask", [base, _adapted(run, base)], wears_masks(benchmark, base))

@@ -1,4 +1,4 @@
-"""What a training and an evaluation leave; the results on disk: numbers as JSON, rates in every resample as bytes."""
+"""The results of a training and an evaluation, in memory and on disk: JSON, and resampled rates as bytes."""
 
 import dataclasses
 import json
@@ -31,8 +31,8 @@ class Trained:
 class Evaluated:
     """A run's results: an evaluation and an error curve per (condition, mask kinds).
 
-    comparisons: the scores themselves, only where they were just computed. facts: what ``run.json`` says of the
-    training. source: where the numbers come from.
+    comparisons: the scores, only if they were just computed. facts: the facts of the training in ``run.json``. source:
+    where the numbers come from.
     """
 
     run: Run
@@ -49,22 +49,22 @@ LEVELS, MISSING = 127, 255
 def packed(rates: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return resampled rates by name, [R] each, as one array of bytes with names and scales; NaN is ``MISSING``.
 
-    127 steps over the range of thousands of resamples add a fiftieth of their standard deviation, less than a
-    thousandth of their variance, and make a study of many seeds small enough to be published.
+    With 127 steps over the range of thousands of resamples, the rounding error is a fiftieth of their standard
+    deviation, less than a thousandth of their variance. So a study of many seeds is small enough to be published.
     """
     values = np.stack(list(rates.values())).astype(np.float64)  # [K, R]
-    known = np.isfinite(values)
-    low = np.where(known, values, np.inf).min(axis=1, initial=np.inf)
-    high = np.where(known, values, -np.inf).max(axis=1, initial=-np.inf)
+    finite = np.isfinite(values)
+    low = np.where(finite, values, np.inf).min(axis=1, initial=np.inf)
+    high = np.where(finite, values, -np.inf).max(axis=1, initial=-np.inf)
     low, high = np.where(np.isfinite(low), low, 0.0), np.where(np.isfinite(high), high, 0.0)
     step = np.where(high > low, (high - low) / LEVELS, 1.0)
-    steps = np.round((np.where(known, values, 0.0) - low[:, None]) / step[:, None])
-    levels = np.where(known, steps, MISSING).astype(np.uint8)
+    steps = np.round((np.where(finite, values, 0.0) - low[:, None]) / step[:, None])
+    levels = np.where(finite, steps, MISSING).astype(np.uint8)
     return {"names": np.array(list(rates)), "levels": levels, "scales": np.stack([low, step], axis=1)}
 
 
 def unpacked(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the resampled rates by name, float32 [R], from what ``packed`` made."""
+    """Return the resampled rates by name, float32 [R], from the arrays of ``packed``."""
     low, step = arrays["scales"].T[:, :, None]
     values = np.where(arrays["levels"] == MISSING, np.nan, low + step * arrays["levels"]).astype(np.float32)
     return dict(zip(arrays["names"].tolist(), values, strict=True))
@@ -74,7 +74,7 @@ CURVE_POINTS = 60
 
 
 def _thinned(curve: ErrorCurve, names: tuple[str, ...]) -> dict:
-    """Return a curve as JSON, about ``CURVE_POINTS`` points with five digits, most of them at low FMR."""
+    """Return a curve as JSON data: about ``CURVE_POINTS`` points with five digits, most of them at low FMR."""
     by_fmr = len(curve.fmr) - np.geomspace(1, len(curve.fmr), CURVE_POINTS * 2 // 3).round().astype(int)
     evenly = np.linspace(0, len(curve.fmr) - 1, CURVE_POINTS // 3).round().astype(int)
     index = np.unique(np.concatenate([by_fmr, evenly]))
@@ -82,11 +82,15 @@ def _thinned(curve: ErrorCurve, names: tuple[str, ...]) -> dict:
     return {**values, "genuine": curve.genuine, "impostor": curve.impostor}
 
 
-def write_evaluation(evaluated: Evaluated, benchmark: str) -> None:
-    """Write what later comparisons need: numbers and curves as JSON, the rates in every resample as bytes.
+NUMBERS = ("identities", "fold_error", "threshold", "effective_genuine", "effective_impostor")
+"""Fields of an ``Evaluation`` that are written and read unchanged."""
 
-    Curves of real people go without their thresholds, which are scores of single pairs, and are read back with NaN. Of
-    methods that are no rungs the resampled EER alone is kept, on which the ranking rests: so many must stay small.
+
+def write_evaluation(evaluated: Evaluated, benchmark: str) -> None:
+    """Write numbers and curves as JSON, and the rates in every resample as bytes, for later comparisons.
+
+    Curves of real people are written without their thresholds, which are scores of single pairs, and read with NaN
+    instead. Of the other methods, which are many, only the resampled EER is kept, which the ranking needs.
     """
     run = evaluated.run
     kept = RATES if run.is_rung else ("eer",)
@@ -94,17 +98,13 @@ def write_evaluation(evaluated: Evaluated, benchmark: str) -> None:
     names = ("fmr", "fnmr") if real else ("thresholds", "fmr", "fnmr")
     records, rates = [], {}
     for (condition, kinds), evaluation in evaluated.evaluations.items():
-        plain = {
-            name: getattr(evaluation, name)
-            for name in ("identities", "fold_error", "threshold", "effective_genuine", "effective_impostor")
-        }
         records.append(
             {
                 "condition": condition,
                 "mask_kinds": kinds,
                 "metrics": [_without_empty(metric) for metric in evaluation.metrics.values()],
                 "curve": _thinned(evaluated.curves[condition, kinds], names),
-                **plain,
+                **{name: getattr(evaluation, name) for name in NUMBERS},
             }
         )
         rates |= {f"{condition}/{kinds}/{n}": values for n, values in evaluation.resamples.items() if n in kept}
@@ -122,10 +122,10 @@ def _without_empty(metric: Metric) -> dict:
 
 
 def read_evaluation(run: Run, folder: Path | None = None) -> Evaluated:
-    """Read what ``write_evaluation`` wrote, from the run's folder or another one.
+    """Read the files of ``write_evaluation`` from the run's folder or another one.
 
-    An unreadable file, or in the run's own folder one made by other code or settings, raises an error that names the
-    remedy; from another folder such numbers are read and ``source`` says so.
+    An unreadable file raises an error that names the remedy. So does, in the run's own folder, a file from other code
+    or settings; from another folder such numbers are read, and ``source`` states it.
     """
     own, folder = folder is None, folder or run.evaluation_folder
     run_folder = folder if run.evaluation_folder == run.folder else folder.parent
@@ -148,9 +148,7 @@ def read_evaluation(run: Run, folder: Path | None = None) -> Evaluated:
             metrics={metric["name"]: Metric(**metric) for metric in part["metrics"]},
             resamples={n.rpartition("/")[2]: v for n, v in resamples.items() if n.startswith("/".join(case) + "/")},
             thresholds=None,
-            **{
-                n: part[n] for n in ("identities", "fold_error", "threshold", "effective_genuine", "effective_impostor")
-            },
+            **{name: part[name] for name in NUMBERS},
         )
     source = HERE if own else PUBLISHED + ("" if current else ", with other code, settings or data than those here")
     return Evaluated(run=run, evaluations=evaluations, curves=curves, facts=facts, source=source)

@@ -1,4 +1,4 @@
-"""The faces and test sets of a run: rendered, or read from a folder of real data, and kept in the cache."""
+"""The faces and benchmarks of a run: rendered, or read from a folder of real data, and cached."""
 
 import dataclasses
 import os
@@ -22,7 +22,7 @@ from maskinv_lib.study.runs import Run
 from maskinv_lib.utils import files, paths
 
 AnyBenchmark = RenderedBenchmark | DrawnPairs | DrawnSet | OneProtocol
-"""What every benchmark has: name, identities, templates(recogniser), comparisons(templates)."""
+"""Each has name, identities, templates(recogniser) and comparisons(templates)."""
 
 
 def device_and_threads(profile: Profile) -> torch.device:
@@ -37,21 +37,23 @@ def faces_of(profile: Profile, split: str, progress: Callable[[int, int], None] 
         return _real_faces(profile.faces, split)
     identities, views = profile.faces.split(split)
     rendering = Rendering(**profile.faces.rendering)
-    where = {"cache": paths.runs() / ".cache", "device": "cuda" if torch.cuda.is_available() else "cpu"}
-    return rendered_set(profile.faces.seed, identities, views, rendering, progress=progress, **where)
+    options = {"cache": paths.runs() / ".cache", "device": "cuda" if torch.cuda.is_available() else "cpu"}
+    return rendered_set(profile.faces.seed, identities, views, rendering, progress=progress, **options)
 
 
 def open_all(profile: Profile, path: Path, threads: int | None, show: Callable[[str], None]) -> None:
     """Render or read every set of a profile, so that bad data are found before any training; list them in ``path``.
 
-    threads: None takes all cores. show: called with the progress in words, at most every ten seconds.
+    threads: None takes all cores. show: called with the progress as text, at most every ten seconds.
     """
     torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
-    started, shown, sets = time.time(), [time.time()], {}
+    started, sets = time.time(), {}
+    last = started
 
     def progress(done: int, count: int) -> None:
-        if time.time() - shown[0] > 10:
-            shown[0] = time.time()
+        nonlocal last
+        if time.time() - last > 10:
+            last = time.time()
             show(f"{split}: {done:,} of {count:,}")
 
     for split in profile.faces.splits:
@@ -62,24 +64,23 @@ def open_all(profile: Profile, path: Path, threads: int | None, show: Callable[[
 
 
 def training_faces(run: Run) -> Faces:
-    """Return the faces that a run is trained on: its profile's, or those of as many people as an override says."""
+    """Return the faces that a run is trained on: its profile's, or those of as many people as an override sets."""
     return faces_of(dataclasses.replace(run.profile, faces=run.training_faces), "train")
 
 
 def _real_faces(of: RealFaces, split: str) -> Faces:
-    """Return the people that real training, or validation, sees: drawn by the set's seed, nobody in both."""
+    """Return the training or validation faces of real people: disjoint people, drawn by the set's seed."""
     if split not in ("train", "validation"):
-        raise ValueError(f"Real faces are split into train and validation, not {split!r}; tests are sets of their own.")
+        raise ValueError(f"Real faces are split into train and validation, not {split!r}; tests are benchmarks.")
     path = of.path(of.training)
-    how = {"without": of.without, "skip_bad": of.skip_bad, "cache": paths.runs() / ".cache"}
-    found = recordio.faces(recordio.open_records(path), source=path.name, **how)
-    if not 2 <= of.validation < found.identities:
-        raise ValueError(
-            f"validation={of.validation} of {found.identities} people of {path}: choose 2 or more, not all."
-        )
-    chosen = recordio.held_back(found.identity, of.validation, of.seed) == (split == "validation")
-    identity = recordio.dense(found.identity[chosen])
-    return dataclasses.replace(found, images=found.images[chosen], identity=identity, source=f"{path.name} {split}")
+    options = {"without": of.without, "skip_bad": of.skip_bad, "cache": paths.runs() / ".cache"}
+    faces = recordio.faces(recordio.open_records(path), source=path.name, **options)
+    if not 2 <= of.validation < faces.identities:
+        people = f"{faces.identities} people of {path}"
+        raise ValueError(f"validation={of.validation} of {people}: choose 2 or more, not all.")
+    selected = recordio.held_back(faces.identity, of.validation, of.seed) == (split == "validation")
+    identity = recordio.dense(faces.identity[selected])
+    return dataclasses.replace(faces, images=faces.images[selected], identity=identity, source=f"{path.name} {split}")
 
 
 def benchmark_of(profile: Profile, benchmark: Benchmark | None = None, split: str = "test") -> AnyBenchmark:
@@ -94,25 +95,24 @@ def benchmark_of(profile: Profile, benchmark: Benchmark | None = None, split: st
 
 
 def _real_benchmark(of: RealFaces, benchmark: Benchmark) -> DrawnPairs | OneProtocol:
-    """Open a set of verification pairs (.bin), or of real masks: a session protocol (.csv), RMFRD by its images.csv,
-    else MFR2.
+    """Open a set of verification pairs (.bin) or of real masks: a session protocol (.csv), RMFRD (a folder with
+    images.csv) or MFR2 (another folder).
     """
     path = of.path(benchmark.path)
+    if path.is_file() and path.suffix != ".csv":
+        pairs = read_bin(path)
+        faces = Faces(images=pairs.images, identity=pairs.components, source=benchmark.name, publishable=False)
+        return DrawnPairs(name=benchmark.name, faces=faces, index=pairs.index, kinds=benchmark.kinds, released=True)
     if path.suffix == ".csv":
-        points = path.parent / "landmarks.csv"
-        return read_mfrc(path, path.parent, points if points.exists() else None, benchmark.name).only(
-            benchmark.protocol, benchmark.name
-        )
-    if path.is_file():
-        found = read_bin(path)
-        faces = Faces(images=found.images, identity=found.components, source=benchmark.name, publishable=False)
-        return DrawnPairs(name=benchmark.name, faces=faces, index=found.index, kinds=benchmark.kinds, released=True)
-    read = read_rmfrd if (path / "images.csv").exists() else read_mfr2
-    return read(path).only(benchmark.protocol, benchmark.name)
+        landmarks = path.parent / "landmarks.csv"
+        masked = read_mfrc(path, path.parent, landmarks if landmarks.exists() else None, benchmark.name)
+    else:
+        masked = read_rmfrd(path) if (path / "images.csv").exists() else read_mfr2(path)
+    return masked.only(benchmark.protocol, benchmark.name)
 
 
 def wears_masks(benchmark: AnyBenchmark, templates: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return mask kinds -> bool [N], which of the faces behind a benchmark's templates wear a mask: the truth."""
+    """Return mask kinds -> bool [N]: the truth about which faces of a benchmark's templates wear a mask."""
     if isinstance(benchmark, OneProtocol):
         return {"none": benchmark.of.masked}
-    return {kinds: np.full(len(found), kinds != "none") for kinds, found in templates.items()}
+    return {kinds: np.full(len(rows), kinds != "none") for kinds, rows in templates.items()}

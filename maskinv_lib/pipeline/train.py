@@ -6,6 +6,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -27,11 +28,11 @@ from maskinv_lib.utils.randomness import key
 
 
 def train(run: Run, *, on_log: Callable[[dict], None] = lambda record: None) -> Trained:
-    """Train ``run``, or take up its last checkpoint, and write ``model.safetensors``, milestones and ``run.json``.
+    """Train ``run``, or continue from its last checkpoint; write ``model.safetensors``, milestones and ``run.json``.
 
-    A head is trained on its base's frozen templates; of an import the network is copied, of a combination nothing.
-    A missing or unfit ancestor raises an error that names the command which makes it, before anything is written.
-    A second process on the same run is refused. If training fails, ``run.json`` says so and no model appears.
+    A head is trained on its base's frozen templates; an imported network is copied; a combination trains nothing.
+    A missing or stale ancestor raises an error that names the command for it, before anything is written. A second
+    process on the same run is refused. If training fails, ``run.json`` states it and no model is written.
     """
     device = device_and_threads(run.profile)
     if not run.stage.trained:
@@ -51,7 +52,7 @@ def train(run: Run, *, on_log: Callable[[dict], None] = lambda record: None) -> 
             start=start and start.state_dict(),
             on_log=on_log,
         )
-        if start is not None:  # how pixels are scaled belongs to the weights, and these are where the student begins
+        if start is not None:  # the scaling of pixels must fit the weights from which the student starts
             training.network.contract = start.contract
         facts = _facts(run, device, training.dtype)
         finished = _finished(run, facts["precision"])
@@ -65,18 +66,18 @@ def train(run: Run, *, on_log: Callable[[dict], None] = lambda record: None) -> 
 
 
 def _without_network(run: Run, device: torch.device) -> Trained:
-    """Do what a stage asks for that trains no network of its own: import one, train a head, or check its parts."""
-    make = _import if run.stage.imported else _adapt if run.stage.base else _nothing
+    """Run a stage that trains no network of its own: import a network, train a head, or check the parts."""
+    step = _import if run.stage.imported else _train_head if run.stage.base else _check_parts
     with files.only_process(run.folder / "lock", run.label()):
         facts = _facts(run, device, torch.float32) | {"faces": 0, "seconds": 0.0, "faces_per_second": 0.0}
         with _status(run, facts):
-            records = make(run, device)
+            records = step(run, device)
             facts |= _sums(records) if records else {}
             files.write_text(run.folder / LOG, "".join(json.dumps(record) + "\n" for record in records))
     return Trained(run=run, records=records, facts=facts)
 
 
-def _about(run: Run) -> dict:
+def _metadata(run: Run) -> dict:
     return {"profile": run.profile.name, "stage": run.name, "seed": run.seed, "key": run.key}
 
 
@@ -85,20 +86,18 @@ def _import(run: Run, device: torch.device) -> list[dict]:
     network, facts = import_weights(faces.path(faces.teacher), faces.contract or None)
     if (network.name, network.embedding_size) != (run.plan.network, run.plan.embedding_size):
         remedy = "Set network and embedding_size in maskinv.toml of the data folder"
-        held, expected = (
-            f"{network.name}, {network.embedding_size}-D",
-            f"{run.plan.network}, {run.plan.embedding_size}-D",
-        )
-        raise ValueError(f"{faces.teacher} holds {held}, not {expected}. {remedy}.")
-    save_network(run.folder / MODEL, network, {**_about(run), "file_sha256": facts["file_sha256"]})
+        expected = f"{run.plan.network}, {run.plan.embedding_size}-D"
+        actual = f"{network.name}, {network.embedding_size}-D"
+        raise ValueError(f"{faces.teacher} holds {actual}, not {expected}. {remedy}.")
+    save_network(run.folder / MODEL, network, {**_metadata(run), "file_sha256": facts["file_sha256"]})
     return []
 
 
 COPIES = 2
-"""Masked copies of each training face that a head on frozen templates learns from."""
+"""Masked copies of each training face for the training of a head on frozen templates."""
 
 
-def _adapt(run: Run, device: torch.device) -> list[dict]:
+def _train_head(run: Run, device: torch.device) -> list[dict]:
     faces, plan = training_faces(run), run.plan
     clean = models.base_templates(run, "clean", lambda: faces.images, device)
 
@@ -107,11 +106,9 @@ def _adapt(run: Run, device: torch.device) -> list[dict]:
         return draw_masks(faces.images, keys, plan.mask_kinds)[0]
 
     names = [f"masked {plan.mask_kinds} {copy} {run.draws_seed}" for copy in range(COPIES)]
-    copies = [
-        models.base_templates(run, name, lambda copy=copy: masked(copy), device) for copy, name in enumerate(names)
-    ]
+    copies = [models.base_templates(run, name, partial(masked, copy), device) for copy, name in enumerate(names)]
     head, records = _fitted(run, torch.stack(copies), clean, faces.identity)
-    heads.save_head(run.folder / MODEL, head.cpu(), _about(run))
+    heads.save_head(run.folder / MODEL, head.cpu(), _metadata(run))
     return records
 
 
@@ -123,19 +120,19 @@ def _fitted(run: Run, masked: torch.Tensor, clean: torch.Tensor, labels: torch.T
     return train_eum(masked, clean, labels, seed=run.weights_seed, **schedule)
 
 
-def _nothing(run: Run, device: torch.device) -> list[dict]:
+def _check_parts(run: Run, device: torch.device) -> list[dict]:
     models.check_models(run)
     return []
 
 
 def _finished(run: Run, precision: str) -> dict | None:
-    """Return the facts of an earlier training that ended with this key and precision, if its checkpoint exists."""
+    """Return the facts of an earlier training that finished with this key and precision and has a checkpoint."""
     path = run.folder / FACTS
     if path.exists() and checkpoints.load(run.folder / "checkpoints" / "last.safetensors", run.key):
         with contextlib.suppress(ValueError):
             facts = files.read_json(path)
-            same = {"status": "finished", "key": run.key, "precision": precision}
-            return facts if same.items() <= facts.items() else None
+            expected = {"status": "finished", "key": run.key, "precision": precision}
+            return facts if expected.items() <= facts.items() else None
     return None
 
 
@@ -156,8 +153,8 @@ def _facts(run: Run, device: torch.device, dtype: torch.dtype) -> dict:
 def git_commit() -> str:
     """Return the commit of the project, with "-dirty" where files were changed; "unknown" without git."""
     command = ["git", "-C", str(paths.root()), "describe", "--always", "--dirty", "--abbrev=12"]
-    described = subprocess.run(command, capture_output=True, text=True, check=False)
-    return described.stdout.strip() or "unknown"
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    return process.stdout.strip() or "unknown"
 
 
 def _sums(records: list[dict]) -> dict:
@@ -167,7 +164,7 @@ def _sums(records: list[dict]) -> dict:
 
 @contextlib.contextmanager
 def _status(run: Run, facts: dict) -> Iterator[None]:
-    """Keep the status in ``run.json``: running, then finished with the facts of the run, or failed with the error."""
+    """Write the status to ``run.json``: running, then finished with the facts of the run, or failed with the error."""
     path, started = run.folder / FACTS, time.time()
     files.write_json(path, {"status": "running", **facts})
     try:
@@ -181,7 +178,7 @@ def _status(run: Run, facts: dict) -> Iterator[None]:
 
 def _save_models(run: Run, training: Training) -> None:
     teacher = run.teacher and models.weights_hash(models.model_of(run.teacher))
-    facts = {**_about(run), "teacher": teacher}
+    facts = {**_metadata(run), "teacher": teacher}
     final = {name: value.clone() for name, value in training.network.state_dict().items()}
     for at, state in training.milestones.items():
         training.network.load_state_dict(state)

@@ -1,5 +1,5 @@
-"""MANY runs side by side: comparisons, tables, figures, explanations for the notebooks, and published results.
+"""The results of many runs compared: tables, figures and explanations for the notebooks, and published results.
 
-What belongs here: whatever people read. What does not: computing error rates (``evaluation``). To add a figure, write
-a function in ``figures`` and call it in a notebook, followed by how to read it.
+What belongs here: everything that people read. What does not: computing error rates (``evaluation``). To add a figure,
+write a function in ``figures`` and call it in a notebook, followed by a text that explains how to read it.
 """

@@ -1,4 +1,4 @@
-"""A study as a whole: the results of its runs side by side, and the CSV files and figures that it leaves."""
+"""The results of a whole study: read and compared, and written as CSV files and figures."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -6,20 +6,11 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from maskinv_lib.evaluation import verdicts
 from maskinv_lib.evaluation.benchmarks import RELEASED, Comparisons
-from maskinv_lib.evaluation.evaluate import Evaluation
+from maskinv_lib.evaluation.evaluate import Case, Evaluation, Evaluations
 from maskinv_lib.evaluation.metrics import Metric
 from maskinv_lib.evaluation.uncertainty import metric_over_seeds
-from maskinv_lib.evaluation.verdicts import (
-    COLUMNS,
-    Case,
-    Claim,
-    Difference,
-    claim_differences,
-    claims_of,
-    main_cases,
-    other_differences,
-)
 from maskinv_lib.pipeline import records
 from maskinv_lib.pipeline.records import Evaluated
 from maskinv_lib.reports.tables import title
@@ -32,10 +23,8 @@ from maskinv_lib.utils import files
 Results = dict[str, list[Evaluated]]
 """Name of a stage -> its evaluations, seed by seed."""
 
-METRIC_COLUMNS = (
-    *("profile", "stage", "seed", "benchmark", "condition", "mask_kinds", "metric"),
-    *("value", "low", "high", "genuine", "impostor", "note"),
-)
+NUMBERS = ("value", "low", "high", "genuine", "impostor", "note")
+METRIC_COLUMNS = ("profile", "stage", "seed", "benchmark", "condition", "mask_kinds", "metric", *NUMBERS)
 """The columns of ``metrics.csv``; seed is a number, or "all" for the mean over seeds with its interval."""
 
 
@@ -43,31 +32,30 @@ METRIC_COLUMNS = (
 
 
 def read_results(profile: Profile, seeds: int | None = None, benchmark: str = "") -> tuple[Results, str]:
-    """Return the evaluations of a study by stage, seed by seed, and where they come from, in words.
+    """Return the evaluations of a study by stage, seed by seed, and their source in words.
 
     benchmark: its name, "" for the profile's first. seeds: how many, from 0; None takes those that all stages have in
-    ``runs``, or else in the published results. A result that is missing, or made by other code or settings, raises an
-    error naming the command that makes it.
+    ``runs``, or else in the published results. A result that is missing, or was computed with other code or settings,
+    raises an error that names the command to compute it.
     """
-    tested = find_benchmark(profile, benchmark)
-    numbers = range(seeds) if seeds is not None else _complete(profile, tested, lambda run: run.evaluation_folder)
+    tested_on = find_benchmark(profile, benchmark)
+    numbers = range(seeds) if seeds is not None else _complete(profile, tested_on, lambda run: run.evaluation_folder)
     if numbers:
-        return _by_stage(profile, numbers, tested, lambda run: None), records.HERE
-    numbers = _complete(profile, tested, lambda run: run.published_folder)
+        return _by_stage(profile, numbers, tested_on, lambda run: None), records.HERE
+    numbers = _complete(profile, tested_on, lambda run: run.published_folder)
     if not numbers:
         command = f"make study PROFILE={profile.name}"
         raise FileNotFoundError(f"No seed of {profile.name} has all its stages evaluated. Make them with: {command}")
-    results = _by_stage(profile, numbers, tested, lambda run: run.published_folder)
-    return results, max((one.source for evaluated in results.values() for one in evaluated), key=len)
+    results = _by_stage(profile, numbers, tested_on, lambda run: run.published_folder)
+    return results, max((part.source for evaluated in results.values() for part in evaluated), key=len)
 
 
 def _tests(profile: Profile, seed: int, benchmark: Benchmark) -> list[Run]:
-    runs = planned_runs(profile, range(seed, seed + 1))
-    return [test for run in runs for test in run.evaluations if test.benchmark == benchmark]
+    return [test for run in planned_runs(profile, [seed]) for test in run.evaluations if test.benchmark == benchmark]
 
 
 def _complete(profile: Profile, benchmark: Benchmark, folder: Callable[[Run], Path]) -> list[int]:
-    """Return the seeds, of the first hundred, of which every stage has numbers in ``folder(run)``."""
+    """Return the seeds below 100 for which every stage has its metrics in ``folder(run)``."""
     tests = {seed: _tests(profile, seed, benchmark) for seed in range(100)}
     return [seed for seed, runs in tests.items() if all((folder(run) / METRICS).exists() for run in runs)]
 
@@ -76,8 +64,9 @@ def _by_stage(
     profile: Profile, seeds: Iterable[int], benchmark: Benchmark, folder: Callable[[Run], Path | None]
 ) -> Results:
     results: Results = {}
-    for run in (run for seed in seeds for run in _tests(profile, seed, benchmark)):
-        results.setdefault(run.stage.name, []).append(records.read_evaluation(run, folder(run)))
+    for seed in seeds:
+        for run in _tests(profile, seed, benchmark):
+            results.setdefault(run.stage.name, []).append(records.read_evaluation(run, folder(run)))
     return results
 
 
@@ -93,7 +82,7 @@ def rungs_of(results: Results, profile: Profile) -> Results:
     return {name: evaluated for name, evaluated in results.items() if name in profile.stages}
 
 
-# Cases: what the two faces of a comparison wear
+# Cases: the mask conditions of the two faces of a comparison
 
 
 def _first(results: Results) -> Evaluated:
@@ -101,8 +90,8 @@ def _first(results: Results) -> Evaluated:
 
 
 def conditions(results: Results) -> list[Case]:
-    """Return the (condition, mask kinds) of the benchmark that the claims speak of."""
-    return main_cases(list(_first(results).evaluations))
+    """Return the (condition, mask kinds) of the benchmark that the claims are about."""
+    return verdicts.main_cases(list(_first(results).evaluations))
 
 
 def masked_cases(results: Results) -> list[Case]:
@@ -112,27 +101,28 @@ def masked_cases(results: Results) -> list[Case]:
 
 
 def released_cases(results: Results) -> list[Case]:
-    """Return the mixed condition and the published code's protocol for it; empty where a benchmark lacks the latter."""
+    """Return the mixed condition and the published code's protocol for it; [] for a benchmark without this protocol."""
     mixed = conditions(results)[1:2]
     return [*mixed, (RELEASED, mixed[0][1])] if (RELEASED, mixed[0][1]) in _first(results).evaluations else []
 
 
 def shown_scores(evaluated: Evaluated) -> dict[str, Comparisons]:
-    """Return title -> comparisons whose scores a figure may show, of the main conditions; {} where none were kept."""
-    comparisons = {case: evaluated.comparisons[case] for case in main_cases(list(evaluated.comparisons))}
-    rendered = evaluated.run.profile.faces.publishable
-    return {title(*case): scores for case, scores in comparisons.items() if rendered or scores.genuine.sum() >= FEW}
+    """Return title -> comparisons of the main conditions whose scores a figure may show; {} where none were kept."""
+    cases = verdicts.main_cases(list(evaluated.comparisons))
+    least = 0 if evaluated.run.profile.faces.publishable else FEW
+    comparisons = {title(*case): evaluated.comparisons[case] for case in cases}
+    return {heading: scores for heading, scores in comparisons.items() if scores.genuine.sum() >= least}
 
 
 FEW = 200
-"""Genuine pairs of real people below which a histogram would show single scores."""
+"""With fewer genuine pairs of real people, a histogram would show single scores."""
 
 
 # Metrics over seeds
 
 
 def over_seeds(seeds: list[dict[Case, Evaluation]]) -> dict[Case, dict[str, Metric]]:
-    """Return every metric's mean over seeds with its interval over seeds and identities; of one seed that network's."""
+    """Return each metric's mean over seeds with its interval over seeds and identities; one seed: over identities."""
     return {
         case: {name: metric_over_seeds([seed[case] for seed in seeds], name) for name in seeds[0][case].metrics}
         for case in seeds[0]
@@ -140,31 +130,27 @@ def over_seeds(seeds: list[dict[Case, Evaluation]]) -> dict[Case, dict[str, Metr
 
 
 def metrics_by_stage(results: Results, cases: Iterable[Case], *names: str) -> dict[str, dict[str, dict[str, Metric]]]:
-    """Return title of a case -> stage -> metric name -> its mean over seeds; names a benchmark lacks are left out."""
-    return {
-        title(*case): {
-            stage: {
-                name: metric_over_seeds([one.evaluations[case] for one in evaluated], name)
-                for name in names
-                if name in evaluated[0].evaluations[case].metrics
-            }
-            for stage, evaluated in results.items()
-        }
-        for case in cases
-    }
+    """Return title of a case -> stage -> metric name -> its mean over seeds; metrics a benchmark lacks are left out."""
+    by_case: dict[str, dict[str, dict[str, Metric]]] = {}
+    for case in cases:
+        stages = by_case.setdefault(title(*case), {})
+        for stage, evaluated in results.items():
+            parts = [part.evaluations[case] for part in evaluated]
+            stages[stage] = {name: metric_over_seeds(parts, name) for name in names if name in parts[0].metrics}
+    return by_case
 
 
 def rate_by_stage(results: Results, cases: Iterable[Case], name: str = "eer") -> dict[str, dict[str, Metric]]:
     """Return title of a case -> stage -> one rate, its mean over seeds with its interval."""
     metrics = metrics_by_stage(results, cases, name)
-    return {heading: {stage: found[name] for stage, found in stages.items()} for heading, stages in metrics.items()}
+    return {heading: {stage: rates[name] for stage, rates in stages.items()} for heading, stages in metrics.items()}
 
 
 def seed_values(results: Results, cases: Iterable[Case], name: str = "eer") -> dict[str, dict[str, list[float]]]:
-    """Return title of a case -> stage -> each seed's value of a rate, a fraction; a seed without one is left out."""
+    """Return title of a case -> stage -> the value of a rate for each seed, a fraction; seeds without one left out."""
     return {
         title(*case): {
-            stage: [value for one in evaluated if (value := one.evaluations[case].metrics[name].value) is not None]
+            stage: [value for part in evaluated if (value := part.evaluations[case].metrics[name].value) is not None]
             for stage, evaluated in results.items()
         }
         for case in cases
@@ -174,17 +160,22 @@ def seed_values(results: Results, cases: Iterable[Case], name: str = "eer") -> d
 # Claims
 
 
-def claims(results: Results, profile: Profile) -> tuple[Claim, ...]:
-    """Return the claims in the words of a profile and of the benchmark's masks."""
-    return claims_of(profile.stages, profile.stands_for, conditions(results)[1][1])
+def claims(results: Results, profile: Profile) -> tuple[verdicts.Claim, ...]:
+    """Return the claims with the stages of a profile and the masks of the benchmark."""
+    return verdicts.claims_of(profile.stages, profile.stands_for, conditions(results)[1][1])
 
 
-def differences(results: Results, profile: Profile) -> tuple[list[Difference], list[Difference]]:
+def evaluations_of(results: Results) -> Evaluations:
+    """Return the evaluations by (stage, seed)."""
+    return {(name, part.run.seed): part.evaluations for name, evaluated in results.items() for part in evaluated}
+
+
+def differences(results: Results, profile: Profile) -> tuple[list[verdicts.Difference], list[verdicts.Difference]]:
     """Return (the rows that decide the claims, the same contrasts in other metrics and conditions)."""
-    evaluations = {(name, one.run.seed): one.evaluations for name, seeds in results.items() for one in seeds}
     names = {"profile": profile.name, "benchmark": _first(results).run.tested_on.name}
     names["claims"] = claims(results, profile)
-    return claim_differences(evaluations, **names), other_differences(evaluations, **names)
+    evaluations = evaluations_of(results)
+    return verdicts.claim_differences(evaluations, **names), verdicts.other_differences(evaluations, **names)
 
 
 # Tables and figures on disk
@@ -193,33 +184,33 @@ def differences(results: Results, profile: Profile) -> tuple[list[Difference], l
 def evaluation_rows(run: Run, seed: int | str, metrics: dict[Case, dict[str, Metric]]) -> list[dict]:
     """Return rows of ``metrics.csv`` from metrics by (condition, mask kinds) and name."""
     head = {"profile": run.profile.name, "stage": run.name, "seed": seed, "benchmark": run.tested_on.name}
-    numbers = ("value", "low", "high", "genuine", "impostor", "note")
     return [
         {**head, "condition": condition, "mask_kinds": kinds, "metric": metric.name}
-        | {name: getattr(metric, name) for name in numbers}
+        | {name: getattr(metric, name) for name in NUMBERS}
         for (condition, kinds), by_name in metrics.items()
         for metric in by_name.values()
     ]
 
 
 def metrics_frame(results: Results) -> pd.DataFrame:
-    """Return ``metrics.csv`` as a frame: every seed of a rung, then the mean over seeds; of others the mean."""
+    """Return ``metrics.csv`` as a frame: every seed of a rung, then the mean over seeds; of other methods the mean."""
     rows = []
     for evaluated in results.values():
-        for one in evaluated if evaluated[0].run.is_rung or len(evaluated) == 1 else []:
-            rows += evaluation_rows(one.run, one.run.seed, over_seeds([one.evaluations]))
+        run = evaluated[0].run
+        for part in evaluated if run.is_rung or len(evaluated) == 1 else []:
+            rows += evaluation_rows(part.run, part.run.seed, over_seeds([part.evaluations]))
         if len(evaluated) > 1:
-            rows += evaluation_rows(evaluated[0].run, "all", over_seeds([one.evaluations for one in evaluated]))
+            rows += evaluation_rows(run, "all", over_seeds([part.evaluations for part in evaluated]))
     return pd.DataFrame(rows, columns=METRIC_COLUMNS)
 
 
-def differences_frame(rows: Iterable[Difference]) -> pd.DataFrame:
+def differences_frame(rows: Iterable[verdicts.Difference]) -> pd.DataFrame:
     """Return ``differences.csv`` as a frame."""
-    return pd.DataFrame([row.row() for row in rows], columns=list(COLUMNS))
+    return pd.DataFrame([row.row() for row in rows], columns=list(verdicts.COLUMNS))
 
 
 def save_figure(profile: Profile, source: str, name: str, figure: Figure, benchmark: str = "") -> None:
-    """Write a figure of this study as PNG at 110 dots per inch and as SVG; of published results nothing."""
+    """Write a figure of this study as PNG at 110 dots per inch and as SVG; nothing for published results."""
     folder = study_folder(profile, find_benchmark(profile, benchmark), "figures")
     for kind in ("png", "svg") if source == records.HERE else ():
         with files.whole_file(folder / f"{name}.{kind}") as temporary:
@@ -227,7 +218,10 @@ def save_figure(profile: Profile, source: str, name: str, figure: Figure, benchm
 
 
 def save_tables(profile: Profile, source: str, benchmark: str = "", **frames: pd.DataFrame) -> str:
-    """Write the frames of this study as CSV, missing values empty; say how many rows each has, or that none is."""
+    """Write the frames of this study as CSV, missing values empty; return the number of rows of each, in words.
+
+    Nothing is written for published results.
+    """
     if source != records.HERE:
         return "Nothing written: these numbers are published already."
     folder = study_folder(profile, find_benchmark(profile, benchmark), "tables")

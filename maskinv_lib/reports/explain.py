@@ -1,4 +1,4 @@
-"""Examples and explanations for the notebooks: what a mask hides, what a student sees, what a study cannot say."""
+"""Examples and explanations for the notebooks: covered pixels, views of training and test faces, caveats."""
 
 import dataclasses
 
@@ -29,30 +29,29 @@ def _at(faces: Faces, index: Tensor) -> Faces:
     return dataclasses.replace(faces, images=faces.images[index], identity=faces.identity[index])
 
 
-def _keys(faces: Faces, kinds: str) -> Tensor:
-    return key("explain", kinds, torch.arange(len(faces)))
+def _keys(count: int, kinds: str) -> Tensor:
+    return key("explain", kinds, torch.arange(count))
 
 
 def masked_faces(faces: Faces, kinds: str, count: int) -> Faces:
-    """Return the first views of ``count`` people, again from the first when they run out, each with a mask."""
+    """Return ``count`` faces with a mask each: the first view of each person, repeated when there are fewer people."""
     first = torch.stack([(faces.identity == person).nonzero()[0, 0] for person in faces.identity.unique()])
     clean = _at(faces, first[torch.arange(count) % len(first)])
-    images, _ = draw_masks(clean.images, _keys(clean, kinds), kinds)
+    images, _ = draw_masks(clean.images, _keys(count, kinds), kinds)
     return dataclasses.replace(clean, images=images)
 
 
 def mask_coverage(faces: Faces, kinds: str, count: int = 512) -> pd.DataFrame:
     """Return the covered share of the picture for ``count`` drawn masks: columns kinds, kind, coverage."""
-    clean = _at(faces, torch.arange(count) % len(faces))
-    keys = _keys(clean, kinds)
-    _, coverage = draw_masks(clean.images, keys, kinds)
+    keys = _keys(count, kinds)
+    _, coverage = draw_masks(faces.images[torch.arange(count) % len(faces)], keys, kinds)
     return pd.DataFrame({"kinds": kinds, "kind": mask_kind(keys, kinds), "coverage": coverage.numpy()})
 
 
 def identity_signal(faces: Faces) -> np.ndarray:
     """Return each pixel's Fisher ratio, [112, 112]: variance between people over mean variance between their views.
 
-    Pixels are luminance after a light blur; each person counts alike.
+    Pixels are luminance after a light blur; all people have the same weight.
     """
     grey = F.avg_pool2d(faces.images.float().mean(1, keepdim=True), 5, stride=1, padding=2).squeeze(1)  # [N, H, W]
     people = [grey[faces.identity == person] for person in faces.identity.unique()]
@@ -63,8 +62,7 @@ def identity_signal(faces: Faces) -> np.ndarray:
 
 def cover_map(faces: Faces, kinds: str, count: int = 512) -> np.ndarray:
     """Return how often a drawn mask covers each pixel, [112, 112], from 0 to 1."""
-    keys = _keys(_at(faces, torch.arange(count) % len(faces)), kinds)
-    return mask_opacity(keys, kinds).mean(0).numpy()
+    return mask_opacity(_keys(count, kinds), kinds).mean(0).numpy()
 
 
 def hidden_share(signal: np.ndarray, covered: np.ndarray) -> float:
@@ -73,30 +71,26 @@ def hidden_share(signal: np.ndarray, covered: np.ndarray) -> float:
 
 
 def pixel_templates(images: Tensor) -> Tensor:
-    """Return the pixels themselves as templates, float32 [N, 588]: 14 x 14 blocks less their mean, unit length."""
+    """Return the pixels as templates, float32 [N, 588]: 14 x 14 blocks less their mean, normalised to length 1."""
     blocks = F.avg_pool2d(images.float(), 8).flatten(1)
     return F.normalize(blocks - blocks.mean(1, keepdim=True), dim=1)
 
 
 def pixel_errors(benchmark: RenderedBenchmark) -> pd.DataFrame:
     """Return the EER in % of ``pixel_templates`` under every condition of a benchmark."""
-    rows = [
-        {
-            "condition": condition,
-            "masks": kinds,
-            "EER in %": round(100 * equal_error_rate(error_curve(comparisons))[0], 1),
-        }
+    errors = {
+        (condition, kinds): round(100 * equal_error_rate(error_curve(comparisons))[0], 1)
         for condition, kinds, comparisons in benchmark.comparisons(benchmark.templates(pixel_templates))
         if condition != "all"
-    ]
-    return pd.DataFrame(rows).set_index(["condition", "masks"])
+    }
+    return pd.Series(errors, name="EER in %").rename_axis(["condition", "masks"]).to_frame()
 
 
-# Examples of training and test faces, and what is said about a study
+# Examples of training and test faces, and texts about a study
 
 
 def example_views(run: Run, count: int = 8) -> Faces:
-    """Return the first ``count`` faces of the run's first batch, clean, and then the same as the student sees them."""
+    """Return the first ``count`` faces of the run's first batch: clean, then in the student's view."""
     faces = training_faces(run)
     views = Views(faces=faces, plan=run.plan, seed=run.draws_seed, device=torch.device("cpu"))
     batch = views.batch(0)
@@ -105,15 +99,15 @@ def example_views(run: Run, count: int = 8) -> Faces:
 
 
 def pairs_in_words(run: Run) -> str:
-    """Return what a run's benchmark compares with what, or that its data are not at hand."""
+    """Return the pairs of a run's benchmark in words, or that its data are not available."""
     try:
         return benchmark_of(run.profile, run.benchmark).in_words
     except FileNotFoundError as error:
-        return f"The pairs of {run.tested_on.name} are not at hand here: {error}"
+        return f"The pairs of {run.tested_on.name} are not available here: {error}"
 
 
 def example_pairs(benchmark: RenderedBenchmark, people: int = 6) -> Faces:
-    """Return three rows of test faces: a reference, the same person's probe with a seen and with an unseen mask."""
+    """Return three rows of test faces: references, and probes of the same people with a seen and an unseen mask."""
     half = benchmark.views // 2
     first = torch.arange(people) * benchmark.views
     rows = [benchmark.faces.images[first]]
@@ -123,7 +117,7 @@ def example_pairs(benchmark: RenderedBenchmark, people: int = 6) -> Faces:
 
 
 def caveat(profile: Profile) -> str:
-    """Return in words what a profile's results cannot say."""
+    """Return the limits of a profile's results, in words."""
     if profile.faces.publishable:
         return (
             "These are rendered people and drawn masks: the study shows what the method does under conditions that are"
@@ -134,7 +128,7 @@ def caveat(profile: Profile) -> str:
     absent = f" Not at hand when this ran: {', '.join(profile.absent)}." if profile.absent else ""
     return (
         "Every student starts from one published network, and every interval is conditional on it. That teacher was"
-        " trained by others, probably on many of these people too: on the people of the training, the validation *and*"
-        " the test sets. Only the students' own training identities are kept apart from the test sets. MaskInv-LG and"
-        f" MaskInv-HG differ in lambda alone here.{hashed}{absent}"
+        " trained by others, probably on many of the same people: people of the training, the validation *and* the test"
+        " sets. Only the identities on which the students are trained are not in the test sets. MaskInv-LG and"
+        f" MaskInv-HG differ only in lambda here.{hashed}{absent}"
     )

@@ -1,13 +1,14 @@
 """Figures of the study: functions from data to a matplotlib Figure; nothing is written.
 
-A stage has one colour, line and marker everywhere (the palette of Okabe and Ito, for colour-blind readers; lines and
-markers tell stages apart in greyscale). Rates are fractions in the data and per cent in the figures.
+A stage has the same colour, line and marker in every figure. The colours are the palette of Okabe and Ito, for
+colour-blind readers; lines and markers distinguish the stages in greyscale. Rates are fractions in the data and per
+cent in the figures.
 """
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import wraps
+from typing import NamedTuple
 from zlib import crc32
 
 import matplotlib.pyplot as plt
@@ -16,7 +17,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import NullFormatter
 
 from maskinv_lib.evaluation.benchmarks import Comparisons
 from maskinv_lib.evaluation.metrics import NOT_MEASURABLE, ErrorCurve, Metric
@@ -25,60 +26,63 @@ from maskinv_lib.faces import SIZE, Faces
 DPI = 110
 
 MANY = 12
-"""Stages beyond which a figure draws smaller."""
+"""With more stages than this, a figure draws smaller."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Style:
-    """How a stage looks in every figure."""
+class Style(NamedTuple):
+    """The colour, line and marker of a stage in every figure."""
 
     color: str
-    line: str | tuple
+    linestyle: str | tuple
     marker: str
 
 
 STYLES = {
-    "elasticface-arc": Style(color="#000000", line="-", marker="o"),
-    "elasticface-arc-aug": Style(color="#E69F00", line="--", marker="s"),
-    "kd-only": Style(color="#56B4E9", line=":", marker="^"),
-    "maskinv-lg": Style(color="#009E73", line="-.", marker="D"),
-    "maskinv-lambda3000": Style(color="#CC79A7", line=(0, (5, 1, 1, 1, 1, 1)), marker="v"),
-    "maskinv-hg": Style(color="#0072B2", line=(0, (9, 2)), marker="P"),
-    "teacher": Style(color="#D55E00", line=(0, (1, 3)), marker="*"),
-    "finetune-clean": Style(color="#7F6F00", line=(0, (4, 1, 4, 3)), marker="X"),
+    "elasticface-arc": Style("#000000", "-", "o"),
+    "elasticface-arc-aug": Style("#E69F00", "--", "s"),
+    "kd-only": Style("#56B4E9", ":", "^"),
+    "maskinv-lg": Style("#009E73", "-.", "D"),
+    "maskinv-lambda3000": Style("#CC79A7", (0, (5, 1, 1, 1, 1, 1)), "v"),
+    "maskinv-hg": Style("#0072B2", (0, (9, 2)), "P"),
+    "teacher": Style("#D55E00", (0, (1, 3)), "*"),
+    "finetune-clean": Style("#7F6F00", (0, (4, 1, 4, 3)), "X"),
 }
-"""The rungs of both ladders; any other stage gets a style that its name decides."""
+"""The rungs of both ablations; the style of any other stage follows from its name."""
 
+LINES = ("-", "--", ":", "-.")
 GENUINE, IMPOSTOR = "#0072B2", "#D55E00"
 
 
 def style_of(stage: str) -> Style:
-    """Return a stage's style, the same in every figure; one that is no rung gets one that its name decides."""
+    """Return a stage's style, the same in every figure; for a stage outside ``STYLES`` it follows from the name."""
     if stage in STYLES:
         return STYLES[stage]
     number = crc32(stage.encode())
     color = ("#6A3D9A", "#A65628", "#5A5A5A", "#8C2D62")[number % 4]
-    return Style(color=color, line=("--", "-.", (0, (3, 2, 1, 2)))[number // 4 % 3], marker="XhdpH*"[number // 12 % 6])
+    return Style(color, ("--", "-.", (0, (3, 2, 1, 2)))[number // 4 % 3], "XhdpH*"[number // 12 % 6])
 
 
-def _apart(names: Iterable[str]) -> dict[str, Style]:
-    """Return name -> style; a name that is no rung gives way to those before it, so that few lines look alike."""
-    found: dict[str, Style] = {}
+def _distinct_styles(names: Iterable[str]) -> dict[str, Style]:
+    """Return name -> style; a name outside ``STYLES`` gets a style that differs most from those of earlier names."""
+    styles: dict[str, Style] = {}
+
+    def likeness(style: Style) -> int:
+        return sum((2 * (style.color == s.color) + (style.linestyle == s.linestyle)) ** 3 for s in styles.values())
+
     for name in names:
-        tries = [style_of(name)] if name in STYLES else [style_of(name + " " * turn) for turn in range(72)]
-        alike = [sum((2 * (one.color == s.color) + (one.line == s.line)) ** 3 for s in found.values()) for one in tries]
-        found[name] = tries[alike.index(min(alike))]
-    return found
+        candidates = [style_of(name + " " * count) for count in range(1 if name in STYLES else 72)]
+        styles[name] = min(candidates, key=likeness)
+    return styles
 
 
 def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Draw in the study's look, and let a notebook show the figure once: as the value of its cell."""
+    """Draw in the style of the study, and close the figure: a notebook then shows it once, as the value of its cell."""
 
     @wraps(draw)
-    def styled(*arguments: object, **settings: object) -> Figure:
-        look = {**sns.axes_style("whitegrid"), **sns.plotting_context("notebook", font_scale=0.85)}
-        with plt.rc_context({**look, "figure.dpi": DPI, "savefig.dpi": DPI, "axes.titlesize": 9.5}):
-            figure = draw(*arguments, **settings)
+    def styled(*arguments: object, **options: object) -> Figure:
+        settings = {**sns.axes_style("whitegrid"), **sns.plotting_context("notebook", font_scale=0.85)}
+        with plt.rc_context({**settings, "figure.dpi": DPI, "savefig.dpi": DPI, "axes.titlesize": 9.5}):
+            figure = draw(*arguments, **options)
         plt.close(figure)
         return figure
 
@@ -100,67 +104,65 @@ def _panels(count: int, height: float, columns: int = 3, **settings: object) -> 
 
 
 def _legend(figure: Figure, *axes: Axes, note: str = "") -> None:
-    """Put one legend for all panels below them, where it covers nothing, with a note above it."""
-    found = {label: line for panel in axes for line, label in zip(*panel.get_legend_handles_labels(), strict=True)}
-    look = {"loc": "outside lower center", "ncols": min(3, len(found)), "frameon": False, "handlelength": 4}
-    figure.legend(found.values(), found.keys(), title=note or None, title_fontsize=8.5, **look)
+    """Draw one legend for all panels below them, outside the axes, with a note above it."""
+    handles = {label: line for panel in axes for line, label in zip(*panel.get_legend_handles_labels(), strict=True)}
+    layout = {"loc": "outside lower center", "ncols": min(3, len(handles)), "frameon": False, "handlelength": 4}
+    figure.legend(handles.values(), handles.keys(), title=note or None, title_fontsize=8.5, **layout)
 
 
-def _percent(value: float, _: object = None) -> str:
+def _percent(value: float, _: object) -> str:
     return f"{100 * value:g}"
 
 
-Stages = Mapping[str, ErrorCurve | Sequence[ErrorCurve]]
-Curves = Mapping[str, Stages]
+Curves = Mapping[str, Mapping[str, ErrorCurve | Sequence[ErrorCurve]]]
 """Panel title -> stage -> its error curve, or one per seed."""
 
 
 def _fnmr(curve: ErrorCurve, fmr: np.ndarray) -> np.ndarray:
-    """Return the FNMR at ``fmr`` [K] ascending, on straight lines over log FMR."""
-    inside = curve.fmr > 0
-    return np.interp(np.log(fmr), np.log(curve.fmr[inside][::-1]), curve.fnmr[inside][::-1])
+    """Return the FNMR at ``fmr`` [K] ascending, interpolated linearly over log FMR."""
+    positive = curve.fmr > 0
+    return np.interp(np.log(fmr), np.log(curve.fmr[positive][::-1]), curve.fnmr[positive][::-1])
 
 
-def _draw_curves(axes: Axes, stages: Stages, low: float) -> None:
-    for stage, found in stages.items():
-        curves = [found] if isinstance(found, ErrorCurve) else list(found)
+def _draw_curves(axes: Axes, stages: Mapping[str, Sequence[ErrorCurve]], low: float) -> None:
+    for stage, curves in stages.items():
         style = style_of(stage)
         fmr = np.geomspace(max(low, 1 / curves[0].impostor), 1, 200)
         rates = np.array([_fnmr(curve, fmr) for curve in curves])  # [seeds, 200]
-        look = {"color": style.color, "linestyle": style.line, "marker": style.marker}
-        axes.plot(fmr, rates.mean(axis=0), label=stage, markevery=25, markersize=5, linewidth=1.7, **look)
+        line = {"linewidth": 1.7, "markersize": 5, "markevery": 25, **style._asdict()}
+        axes.plot(fmr, rates.mean(axis=0), label=stage, **line)
         if len(curves) > 1 and len(stages) <= 2:
             axes.fill_between(fmr, rates.min(axis=0), rates.max(axis=0), color=style.color, alpha=0.15, linewidth=0)
 
 
-def _unmeasurable(axes: Axes, x: float, height: float) -> None:
-    """Write upright that nothing can be measured at ``x``; height: a share of the panel."""
-    look = {"rotation": 90, "color": "0.35", "fontsize": 8, "ha": "center", "va": "center"}
-    axes.text(x, height, NOT_MEASURABLE, transform=axes.get_xaxis_transform(), **look)
+def _write_unmeasurable(axes: Axes, x: float, height: float) -> None:
+    """Write vertically at ``x`` that nothing can be measured there; height: a share of the panel."""
+    font = {"rotation": 90, "color": "0.35", "fontsize": 8, "ha": "center", "va": "center"}
+    axes.text(x, height, NOT_MEASURABLE, transform=axes.get_xaxis_transform(), **font)
 
 
 @_styled
 def det_curves(panels: Curves, *, log_fnmr: bool = True) -> Figure:
     """Draw DET curves, FNMR against log FMR, a panel per condition.
 
-    Of several seeds the mean is drawn, and with one or two stages the seeds' range is shaded. Grey area: FMR *
-    impostors below 1, not measurable. log_fnmr: whether FNMR has a logarithmic axis too.
+    With several seeds, the curve is their mean; with one or two stages, the range of the seeds is shaded. Grey area:
+    FMR * impostors below 1, not measurable. log_fnmr: whether the FNMR has a logarithmic axis too.
     """
     figure, axes = _panels(len(panels), 3.6, sharey=True)
     for panel, (title, stages) in zip(axes, panels.items(), strict=True):
-        first = next(iter(stages.values()))
-        first = first if isinstance(first, ErrorCurve) else first[0]
-        genuine, impostor, low = first.genuine, first.impostor, 0.2 / first.impostor
-        _draw_curves(panel, stages, low)
-        panel.axvspan(low, 1 / impostor, color="0.85", zorder=0)
-        _unmeasurable(panel, math.sqrt(low / impostor), 0.5)
-        counts = f"{genuine:,} genuine, {impostor:,} impostor"
+        curves = {stage: [part] if isinstance(part, ErrorCurve) else list(part) for stage, part in stages.items()}
+        first = next(iter(curves.values()))[0]
+        low = 0.2 / first.impostor
+        _draw_curves(panel, curves, low)
+        panel.axvspan(low, 1 / first.impostor, color="0.85", zorder=0)
+        _write_unmeasurable(panel, math.sqrt(low / first.impostor), 0.5)
+        counts = f"{first.genuine:,} genuine, {first.impostor:,} impostor"
         panel.set(xscale="log", xlim=(low, 1), xlabel=f"FMR in % (log)\n{counts}", title=title)
         if log_fnmr:
-            panel.set(yscale="log", ylim=(0.5 / genuine, 1.2))
+            panel.set(yscale="log", ylim=(0.5 / first.genuine, 1.2))
             panel.yaxis.set_minor_formatter(NullFormatter())
-        panel.xaxis.set_major_formatter(FuncFormatter(_percent))
-        panel.yaxis.set_major_formatter(FuncFormatter(_percent))
+        panel.xaxis.set_major_formatter(_percent)
+        panel.yaxis.set_major_formatter(_percent)
     axes[0].set_ylabel(f"FNMR in %{' (log)' if log_fnmr else ''}")
     _legend(figure, axes[0])
     return figure
@@ -170,21 +172,19 @@ def det_curves(panels: Curves, *, log_fnmr: bool = True) -> Figure:
 def score_distributions(panels: Mapping[str, Comparisons], thresholds: Mapping[str, float]) -> Figure:
     """Draw genuine and impostor scores, a panel per condition, with thresholds.
 
-    thresholds: label -> score; the label says which data and condition the threshold comes from. One that is None
+    thresholds: label -> score; the label names the data and the condition of the threshold. A threshold that is None
     (not measurable) is left out.
     """
     figure, axes = _panels(len(panels), 2.1, columns=1, sharex=True)
-    scores = [comparisons.scores for comparisons in panels.values()]
-    edges = np.linspace(min(s.min() for s in scores), max(s.max() for s in scores), 81)
+    edges = np.histogram_bin_edges(np.concatenate([comparisons.scores for comparisons in panels.values()]), 80)
     for panel, (title, comparisons) in zip(axes, panels.items(), strict=True):
         genuine = comparisons.genuine
-        for name, chosen, color in (("impostor", ~genuine, IMPOSTOR), ("genuine", genuine, GENUINE)):
-            look = {"color": color, "edgecolor": color, "alpha": 0.45, "hatch": "///" if name == "impostor" else None}
-            panel.hist(comparisons.scores[chosen], edges, density=True, histtype="stepfilled", label=name, **look)
+        for name, pairs, color, hatch in (("impostor", ~genuine, IMPOSTOR, "///"), ("genuine", genuine, GENUINE, None)):
+            fill = {"color": color, "edgecolor": color, "alpha": 0.45, "hatch": hatch}
+            panel.hist(comparisons.scores[pairs], edges, density=True, histtype="stepfilled", label=name, **fill)
         for index, (label, threshold) in enumerate(thresholds.items()):
             if threshold is not None:
-                line = ("-", "--", ":", "-.")[index % 4]
-                panel.axvline(threshold, color="black", linestyle=line, label=f"{label}: {threshold:.3f}")
+                panel.axvline(threshold, color="black", linestyle=LINES[index % 4], label=f"{label}: {threshold:.3f}")
         counts = f"{genuine.sum():,} genuine, {(~genuine).sum():,} impostor"
         panel.set(ylabel="density", title=f"{title} ({counts})")
     axes[-1].set_xlabel("score (cosine similarity)")
@@ -200,11 +200,11 @@ def stage_rates(
     label: str = "EER in %",
     one_scale: bool = False,
 ) -> Figure:
-    """Draw one rate per rung with its interval, a panel per condition; rungs in the order given, the first on top.
+    """Draw one rate per stage with its interval, a panel per condition; stages in the order given, the first on top.
 
-    panels: title -> stage -> the mean over seeds, a fraction, or a difference of two, beside a line at zero. seeds:
-    title -> stage -> each seed's value, as dots. one_scale: whether places in two panels can be compared. More than
-    MANY rungs stand closer, with smaller marks, and every second row is shaded.
+    panels: title -> stage -> the mean over seeds, a fraction, or a difference of two such means; a line marks zero.
+    seeds: title -> stage -> each seed's value, drawn as dots. one_scale: whether all panels share one scale. With more
+    than MANY stages, the rows are closer, the markers smaller, and every second row is shaded.
     """
     stages = list(dict.fromkeys(stage for values in panels.values() for stage in values))
     many = len(stages) > MANY
@@ -212,7 +212,7 @@ def stage_rates(
     for panel, (title, values) in zip(axes, panels.items(), strict=True):
         for row, stage in enumerate(stages):
             if stage in values:
-                _draw_rung(panel, row, stage, values[stage], (seeds or {}).get(title, {}).get(stage, ()), many)
+                _draw_row(panel, row, stage, values[stage], (seeds or {}).get(title, {}).get(stage, ()), many)
             if many and row % 2:
                 panel.axhspan(row - 0.5, row + 0.5, color="0.95", zorder=0)
         panel.set(title=title.replace(", ", "\n"), xlabel=label, ylim=(len(stages) - 0.4, -0.6))
@@ -227,38 +227,38 @@ def stage_rates(
     return figure
 
 
-def _size(style: Style, size: float) -> float:
-    """Return the size of a stage's marker: one with thin arms is larger, else its white edge leaves nothing of it."""
+def _marker_size(style: Style, size: float) -> float:
+    """Return the size of a stage's marker: larger for one with thin arms, which its white edge would hide."""
     return size * {"*": 1.7, "P": 1.3, "X": 1.3}.get(style.marker, 1)
 
 
-def _draw_rung(axes: Axes, row: int, stage: str, metric: Metric, seeds: Sequence[float], many: bool) -> None:
+def _draw_row(axes: Axes, row: int, stage: str, metric: Metric, seeds: Sequence[float], many: bool) -> None:
     style, size, edge = (style_of(stage), 6, 0.5) if many else (style_of(stage), 8, 1)
     if metric.value is None:
-        look = {"color": "0.35", "va": "center", "fontsize": 7 if many else 8.5}
-        axes.text(0.02, row, NOT_MEASURABLE, transform=axes.get_yaxis_transform(), **look)
+        font = {"color": "0.35", "va": "center", "fontsize": 7 if many else 8.5}
+        axes.text(0.02, row, NOT_MEASURABLE, transform=axes.get_yaxis_transform(), **font)
         return
     if metric.low is not None:
         axes.plot([100 * metric.low, 100 * metric.high], [row, row], color=style.color, linewidth=1.5 if many else 2)
-    look = {"color": style.color, "markeredgecolor": "white", "markeredgewidth": edge}
-    axes.plot(100 * metric.value, row, style.marker, markersize=_size(style, size), **look)
-    look = {"color": style.color, "markersize": 3 if many else 5, "alpha": 0.7}
-    axes.plot([100 * value for value in seeds], [row + (0.34 if many else 0.28)] * len(seeds), ".", **look)
+    marker = {"markersize": _marker_size(style, size), "markeredgecolor": "white", "markeredgewidth": edge}
+    axes.plot(100 * metric.value, row, style.marker, color=style.color, **marker)
+    dots, dot_row = [100 * value for value in seeds], row + (0.34 if many else 0.28)
+    axes.plot(dots, [dot_row] * len(dots), ".", color=style.color, markersize=3 if many else 5, alpha=0.7)
 
 
 Lines = Mapping[str, Sequence[tuple[float, Metric, Sequence[float]]]]
-"""Name of a line -> its points, in any order: the setting, the metric (mean over seeds), each seed's value."""
+"""Name of a line -> its points, in any order: the setting, the metric (mean over seeds), and each seed's value."""
 
 
 @_styled
 def sweep(panels: Mapping[str, Lines], *, x_label: str, log_x: bool = False, label: str = "EER in %") -> Figure:
     """Draw a rate against a setting, a panel per condition: a line with its interval as a band, and seeds as dots.
 
-    panels: title -> line -> points, rates as fractions. log_x: a logarithmic axis, on which 0 has a tick of its own
-    left of the smallest positive setting; ValueError for a negative one.
+    panels: title -> line -> points, rates as fractions. log_x: a logarithmic axis, on which 0 has its own tick left of
+    the smallest positive setting; a negative setting raises ValueError.
     """
     settings = sorted({x for lines in panels.values() for points in lines.values() for x, _, _ in points})
-    styles = _apart(dict.fromkeys(name for lines in panels.values() for name in lines))
+    styles = _distinct_styles(dict.fromkeys(name for lines in panels.values() for name in lines))
     figure, axes = _panels(len(panels), 3.4)
     for panel, (title, lines) in zip(axes, panels.items(), strict=True):
         for name, points in lines.items():
@@ -274,33 +274,33 @@ def sweep(panels: Mapping[str, Lines], *, x_label: str, log_x: bool = False, lab
 
 def _draw_line(axes: Axes, name: str, style: Style, points: Sequence[tuple]) -> None:
     x = [x for x, _, _ in points]
-    rates = [[np.nan if r is None else 100 * r for r in (m.value, m.low, m.high)] for _, m, _ in points]
-    mean, low, high = np.reshape(rates, (-1, 3)).T  # a gap where there is none
-    for place in np.compress(np.isnan(mean), x):
-        _unmeasurable(axes, place, 0.2)
+    rates = np.array([(metric.value, metric.low, metric.high) for _, metric, _ in points], dtype=float)
+    mean, low, high = 100 * rates.reshape(-1, 3).T  # NaN, drawn as a gap, where there is no number
+    for setting in np.compress(np.isnan(mean), x):
+        _write_unmeasurable(axes, setting, 0.2)
     axes.fill_between(x, low, high, color=style.color, alpha=0.15, linewidth=0)
-    look = {"linewidth": 1.7, "marker": style.marker, "markersize": _size(style, 7), "markeredgecolor": "white"}
-    axes.plot(x, mean, label=name, color=style.color, linestyle=style.line, **look)
+    size = _marker_size(style, 7)
+    axes.plot(x, mean, label=name, linewidth=1.7, markersize=size, markeredgecolor="white", **style._asdict())
     single = [(x, rate) for (x, _, seeds), rate in zip(points, mean, strict=True) if len(seeds) == 1]
-    look = {"markersize": _size(style, 7), "markerfacecolor": "white", "markeredgecolor": style.color}
-    axes.plot(*np.reshape(single, (-1, 2)).T, style.marker, **look)
+    hollow = {"markersize": size, "markerfacecolor": "white", "markeredgecolor": style.color}
+    axes.plot(*np.reshape(single, (-1, 2)).T, style.marker, **hollow)
     dots = [(x, 100 * value) for x, _, seeds in points for value in seeds if len(seeds) > 1]
     axes.plot(*np.reshape(dots, (-1, 2)).T, ".", color=style.color, markersize=4, alpha=0.6)
 
 
 def _log_with_zero(axes: Axes, settings: Sequence[float]) -> None:
-    """Scale the settings by their logarithms, with a tick at each; 0 stands half a decade left of the others."""
+    """Make the x axis logarithmic, with a tick at each setting; 0 is half a decade left of the others."""
     positive = [x for x in settings if x > 0]
     if settings[0] < 0 or not positive:
-        raise ValueError(f"A logarithmic axis needs settings from 0 up, one of them above, not {settings}.")
+        raise ValueError(f"A logarithmic axis needs settings from 0 up, at least one above 0, not {settings}.")
     zero = {"linthresh": positive[0], "linscale": 0.5} if settings[0] == 0 else {}
     axes.set_xscale("symlog" if zero else "log", **zero)
     axes.set_xticks(settings, [f"{x / 1000:g}k" if x >= 1000 else f"{x:g}" for x in settings])
     axes.minorticks_off()
 
 
-def _few_ticks(value: float, _: object = None) -> str:
-    """Label 1, 2 and 5 of each decade of a logarithmic axis."""
+def _few_ticks(value: float, _: object) -> str:
+    """Return the label of a tick of a logarithmic axis; only 1, 2 and 5 of each decade have one."""
     return f"{value:g}" if f"{value:e}"[0] in "125" else ""
 
 
@@ -317,22 +317,20 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure
         raise ValueError("There is no training log to draw, or one without a record.")
     figure, axes = _panels(3, 3.2)
     for stage, records in logs.items():
-        style = style_of(stage)
-        faces = [record["faces"] for record in records]
-        names = [name for name in records[0] if name not in NO_LOSS]
-        names = names if len(logs) == 1 and len(names) > 2 else ["loss"]
-        for index, name in enumerate(names):
-            line = style.line if len(names) == 1 else ("-", "--", ":", "-.")[index % 4]
-            label = stage if name == "loss" else f"  {name}"
-            axes[0].plot(faces, [record[name] for record in records], color=style.color, linestyle=line, label=label)
-        for panel, name in ((axes[1], "learning_rate"), (axes[2], "faces_per_second")):
-            panel.plot(faces, [record[name] for record in records], color=style.color, linestyle=style.line)
+        style, log = style_of(stage), pd.DataFrame(records)
+        losses = [name for name in records[0] if name not in NO_LOSS]
+        losses = losses if len(logs) == 1 and len(losses) > 2 else ["loss"]
+        for index, name in enumerate(losses):
+            line = {"color": style.color, "linestyle": style.linestyle if len(losses) == 1 else LINES[index % 4]}
+            axes[0].plot(log["faces"], log[name], label=stage if name == "loss" else f"  {name}", **line)
+        for panel, name in zip(axes[1:], ("learning_rate", "faces_per_second"), strict=True):
+            panel.plot(log["faces"], log[name], color=style.color, linestyle=style.linestyle)
     for panel, title in zip(axes, ("training loss (log)", "learning rate", "speed, faces/s"), strict=True):
         panel.set(title=title, xlabel="faces seen")
-        panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1000:g}k" if value else "0"))
+        panel.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value else "0")
     axes[0].set_yscale("log")
-    for axis in (axes[0].yaxis.set_major_formatter, axes[0].yaxis.set_minor_formatter):
-        axis(FuncFormatter(_few_ticks))
+    axes[0].yaxis.set_major_formatter(_few_ticks)
+    axes[0].yaxis.set_minor_formatter(_few_ticks)
     axes[2].set_ylim(0, 1.1 * axes[2].get_ylim()[1])
     _legend(figure, axes[0])
     return figure
@@ -340,39 +338,37 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure
 
 @_styled
 def gallery(faces: Faces, *, rows: Sequence[str], columns: Sequence[str]) -> Figure:
-    """Draw rows x columns faces, row by row, with titles. Pictures that may not be published become a sentence."""
+    """Draw rows x columns faces, row by row, with titles; a sentence instead of pictures that may not be published."""
     if len(faces) != len(rows) * len(columns):
         raise ValueError(f"{len(faces)} faces do not fill {len(rows)} rows of {len(columns)}.")
     if not faces.publishable:
         figure, axes = plt.subplots(figsize=(9, 1))
-        text = f"{faces.source}: pictures of real people are not shown ({len(faces)} faces)."
-        axes.text(0.5, 0.5, text, ha="center", va="center")
+        reason = f"{faces.source}: pictures of real people are not shown ({len(faces)} faces)."
+        axes.text(0.5, 0.5, reason, ha="center", va="center")
         axes.set_axis_off()
         return figure
     side = min(SIZE / DPI, 9 / len(columns))  # at most its own pixels: enlarged, a face only looks blurred
     size = (side * len(columns) + 1.1, side * len(rows) + 0.3)
     figure, axes = plt.subplots(len(rows), len(columns), figsize=size, layout="constrained", squeeze=False)
     figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
-    for index, image in enumerate(faces.images.permute(0, 2, 3, 1).cpu().numpy()):
-        row, column = divmod(index, len(columns))
-        panel = axes[row, column]
+    for panel, image in zip(axes.flat, faces.images.permute(0, 2, 3, 1).cpu().numpy(), strict=True):
         panel.imshow(image, interpolation="nearest")
-        panel.set(xticks=[], yticks=[], title=columns[column] if row == 0 else "")
-        panel.grid(False)
+        panel.set(xticks=[], yticks=[])
         panel.spines[:].set_visible(False)
-        if column == 0:
-            panel.set_ylabel(rows[row], rotation=0, ha="right", va="center")
+    for panel, title in zip(axes[0], columns, strict=True):
+        panel.set_title(title)
+    for panel, title in zip(axes[:, 0], rows, strict=True):
+        panel.set_ylabel(title, rotation=0, ha="right", va="center")
     return figure
 
 
 @_styled
 def heat_maps(panels: Mapping[str, np.ndarray]) -> Figure:
-    """Draw maps over the aligned face, float [112, 112] each, side by side with their scales."""
+    """Draw maps over the aligned face, float [112, 112] each, side by side, each with its colour bar."""
     figure, axes = plt.subplots(1, len(panels), figsize=(4 * len(panels), 3.5), layout="constrained", squeeze=False)
     for panel, (title, values) in zip(axes.flat, panels.items(), strict=True):
         figure.colorbar(panel.imshow(values, cmap="cividis"), ax=panel)
         panel.set(title=title, xticks=[], yticks=[])
-        panel.grid(False)
     return figure
 
 
@@ -380,7 +376,7 @@ def heat_maps(panels: Mapping[str, np.ndarray]) -> Figure:
 def coverage(frame: pd.DataFrame) -> Figure:
     """Draw the covered share of the picture per kind of mask, from a frame with columns kinds, kind, coverage."""
     figure, axes = plt.subplots(figsize=(7.5, 3.6), layout="constrained")
-    look = {"palette": "colorblind", "inner": "quart", "cut": 0, "linewidth": 1}
-    sns.violinplot(frame, x="coverage", y="kind", hue="kinds", ax=axes, **look)
+    violin = {"palette": "colorblind", "inner": "quart", "cut": 0, "linewidth": 1}
+    sns.violinplot(frame, x="coverage", y="kind", hue="kinds", ax=axes, **violin)
     axes.set(xlabel="share of the picture that the mask covers", ylabel="", xlim=(0, None))
     return figure

@@ -1,4 +1,4 @@
-"""From runs/ to results/ and back: executed notebooks without a machine's traces, tables, and finished stages."""
+"""From runs/ to results/ and back: notebooks, tables and finished stages, without traces of the machine."""
 
 import base64
 import io
@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from statistics import fmean
 
 from PIL import Image
 
@@ -17,19 +18,19 @@ from maskinv_lib.study.runs import FACTS, LOG, METRICS, RESAMPLES, Run, find_sta
 from maskinv_lib.utils import files, paths
 
 EVALUATION_FILES = (METRICS, RESAMPLES)
-"""What an evaluation leaves for the comparison: numbers, curves and resampled rates; no templates, no scores."""
+"""The published files of an evaluation: numbers, curves and resampled rates; no templates, no scores."""
 
 RUN_FILES = (LOG, FACTS)
-"""What a training leaves; no weights."""
+"""The published files of a training; no weights."""
 
 LIMIT = 12_000_000
-"""Most bytes of one published profile: results stay in the repository's history."""
+"""The largest size of a published profile in bytes: results stay in the repository's history."""
 
 PUBLISHED_FACTS = (
     *("status", "key", "precision", "threads", "versions"),
     *("faces", "seconds", "faces_per_second", "wall_seconds"),
 )
-"""What is published of a run's facts: nothing that names a machine."""
+"""The published facts of a run: none of them names a machine."""
 
 
 def results_folder(profile: Profile) -> Path:
@@ -38,17 +39,18 @@ def results_folder(profile: Profile) -> Path:
 
 
 def publish(profile: Profile, stage: str | None = None) -> None:
-    """Copy a finished study, or one finished stage, to ``results``; raise FileNotFoundError for what is not finished.
+    """Copy a finished study, or one finished stage, to ``results``; FileNotFoundError for what is not finished.
 
-    With a stage: the numbers of all its finished seeds, to be put back by ``restore``. Without: also the executed
+    With a stage: the numbers of all its finished seeds, which ``restore`` can copy back. Without: also the executed
     notebooks of the profile and of seed 0, and the tables and figures.
     """
     folder, command = jobs.study_folder(profile), f"make study PROFILE={profile.name}"
     names = profile.methods if stage is None else (find_stage(stage, profile).name,)
     seeds = sorted(int(path.name.removeprefix("seed-")) for path in folder.glob("seed-*"))
-    planned = [run for seed in seeds for run in planned_runs(profile, range(seed, seed + 1))]
-    if stage is None:
-        _require_outputs(jobs.profile_jobs(profile, planned), command)
+    planned = planned_runs(profile, seeds)
+    outputs = [path for job in jobs.profile_jobs(profile, planned) for path in job.outputs] if stage is None else []
+    for path in (path for path in outputs if not path.exists()):
+        raise FileNotFoundError(f"{path} does not exist, so nothing can be published. Make it with: {command}")
     runs = [run for run in [*planned, *sweep_runs(profile)] if run.stage.name in names and _finished(run)]
     missing = [name for name in names if name not in {run.stage.name for run in runs}]
     if missing:
@@ -63,16 +65,10 @@ def publish(profile: Profile, stage: str | None = None) -> None:
     print(f"Published {len(runs)} finished run(s) of {profile.name} to {target}.")
 
 
-def _require_outputs(study: list[jobs.Job], command: str) -> None:
-    for path in (path for job in study for path in job.outputs):
-        if not path.exists():
-            raise FileNotFoundError(f"{path} does not exist, so nothing can be published. Make it with: {command}")
-
-
 def _require_one_study(profile: Profile, runs: list[Run], command: str) -> None:
-    """Refuse runs, tables and notebooks that do not belong together: other seeds, or older than what they rest on."""
+    """Refuse runs, tables and notebooks that do not fit: seeds are missing, or files are older than their inputs."""
     seeds = sorted({run.seed for run in runs})
-    planned = [run for seed in seeds for run in planned_runs(profile, range(seed, seed + 1))]
+    planned = planned_runs(profile, seeds)
     missing = [run for run in [*planned, *sweep_runs(profile)] if run not in runs]
     again = f"{command} SEEDS={len(seeds)}"
     if missing or seeds != list(range(len(seeds))):
@@ -87,7 +83,7 @@ def _require_one_study(profile: Profile, runs: list[Run], command: str) -> None:
 
 
 def _finished(run: Run) -> bool:
-    """Tell whether a run was trained, and evaluated on every benchmark of its profile with today's code."""
+    """Return whether a run was trained, and evaluated on each benchmark of its profile with the current code."""
     return all((run.folder / name).exists() for name in RUN_FILES) and all(
         (test.evaluation_folder / RESAMPLES).exists() and _evaluation_key(test.evaluation_folder) == test.evaluation_key
         for test in run.evaluations
@@ -102,26 +98,24 @@ def _evaluation_key(folder: Path) -> str | None:
 def _publish_run(run: Run, target: Path) -> None:
     folder = target / "stages" / run.name / f"seed-{run.seed}"
     _copy(run.folder / LOG, folder / LOG)
-    for test in run.evaluations:
-        for name in EVALUATION_FILES:
-            path = test.evaluation_folder / name
-            _copy(path, folder / path.relative_to(run.folder))
+    for path in (test.evaluation_folder / name for test in run.evaluations for name in EVALUATION_FILES):
+        _copy(path, folder / path.relative_to(run.folder))
     facts = files.read_json(run.folder / FACTS)
     files.write_json(folder / FACTS, {name: facts[name] for name in PUBLISHED_FACTS if name in facts})
     if run.seed == 0 and run.is_rung:
-        for job in jobs.run_jobs(run)[:2]:  # of further benchmarks the comparison is enough
+        for job in jobs.run_jobs(run)[:2]:  # of further benchmarks only the comparison is published
             suffix = run.profile.suffix(job.run.tested_on) if job.kind == "evaluate" else ""
             name = f"{run.stage.name}-{job.kind}{suffix}.ipynb"
             _publish_notebook(job.run, job.outputs[0], target / "notebooks" / name)
 
 
 def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
+    with files.whole_file(target) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 def _publish_notebook(run: Run, source: Path, target: Path) -> None:
-    """Publish an executed notebook; of a restored run, the one that was published with the same numbers."""
+    """Publish an executed notebook; for a restored run, the notebook already published with the same numbers."""
     before = results_folder(run.profile) / "notebooks" / target.name
     if source.exists():
         files.write_text(target, clean(source))
@@ -132,7 +126,7 @@ def _publish_notebook(run: Run, source: Path, target: Path) -> None:
 
 
 def _publish_study(runs: list[Run], target: Path, profile: Profile) -> None:
-    """Build the profile's results beside the old ones, then put them in their place and renew what lists them."""
+    """Write the profile's results to a new folder, replace the old one with it, and renew the lists of results."""
     new = target.with_name(f".{target.name}.new")
     shutil.rmtree(new, ignore_errors=True)
     for run in runs:
@@ -148,7 +142,7 @@ def _publish_study(runs: list[Run], target: Path, profile: Profile) -> None:
 
 
 def _publish_reports(runs: list[Run], target: Path, profile: Profile) -> None:
-    """Publish what reads the results of all runs: notebooks, tables, figures, and for real people the openings."""
+    """Publish what combines all runs: notebooks, tables and figures, and for real people ``openings.csv``."""
     folder = jobs.study_folder(profile)
     for job in jobs.profile_jobs(profile, runs):
         files.write_text(target / "notebooks" / f"{job.log.stem}.ipynb", clean(job.outputs[0]))
@@ -156,40 +150,39 @@ def _publish_reports(runs: list[Run], target: Path, profile: Profile) -> None:
         files.write_text(target / "openings.csv", openings(profile))
     for path in sorted(path for kind in ("tables", "figures") for path in (folder / kind).rglob("*.*")):
         _copy(path, target / path.relative_to(folder))
-    about = {"profile": profile.name, "idea": profile.idea, "took": _took(folder, runs)}
+    about = {"profile": profile.name, "idea": profile.idea, "took": _time_per_seed(folder, runs)}
     about |= {"benchmarks": [benchmark.name for benchmark in profile.benchmarks], "caveat": caveat(profile)}
     files.write_json(target / "profile.json", about)
 
 
 def openings(profile: Profile) -> str:
-    """Return ``openings.csv``: the openings of test sets that were published before, then those noted in ``runs``."""
-    noted = jobs.study_folder(profile) / "openings.csv"
+    """Return ``openings.csv``: the openings of test sets published earlier, then those recorded in ``runs``."""
+    recorded = jobs.study_folder(profile) / "openings.csv"
     before, now = (
         path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        for path in (results_folder(profile) / "openings.csv", noted)
+        for path in (results_folder(profile) / "openings.csv", recorded)
     )
     header = (before or now)[:1]
     if not header:
-        raise FileNotFoundError(f"{noted} does not exist: which test sets were opened, and when, is not known.")
+        raise FileNotFoundError(f"{recorded} does not exist: which test sets were opened, and when, is not known.")
     return "".join(f"{line}\n" for line in [*header, *[line for line in before if line not in now], *now[1:]])
 
 
-def _took(folder: Path, runs: list[Run]) -> dict:
-    """Return the seconds of one core that a seed of the rungs took, of seeds whose jobs are all noted in ``folder``.
+def _time_per_seed(folder: Path, runs: list[Run]) -> dict:
+    """Return the seconds of one core for training and evaluating the rungs with one seed, and the number of seeds.
 
-    Training and evaluation together, the mean over those seeds; where none is noted, what was published before, which
-    may be nothing: where jobs have several cores.
+    The mean over the seeds whose jobs are all recorded in ``folder``. Where there is none, the numbers published
+    earlier; {} where there are none either, or where jobs have several cores.
     """
     path = folder / "events.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     seconds = {event["job"]: event["seconds"] for event in map(json.loads, lines) if event["what"] == "end"}
     by_seed: dict[int, list[float | None]] = {}
     for run in (run for run in runs if run.is_rung and run.profile.threads == 1):
-        labels = [job.label for job in jobs.run_jobs(run)]
-        by_seed.setdefault(run.seed, []).extend(seconds.get(label) for label in labels)
+        by_seed.setdefault(run.seed, []).extend(seconds.get(job.label) for job in jobs.run_jobs(run))
     complete = [sum(times) for times in by_seed.values() if None not in times]
     if complete:
-        return {"seconds": round(sum(complete) / len(complete)), "seeds": len(complete)}
+        return {"seconds": round(fmean(complete)), "seeds": len(complete)}
     before = results_folder(runs[0].profile) / "profile.json"
     return files.read_json(before).get("took", {}) if before.exists() else {}
 
@@ -204,14 +197,13 @@ def clean(notebook: Path) -> str:
         if cell["cell_type"] == "code":
             cell["outputs"] = [output for output in cell["outputs"] if output.get("name") != "stderr"]
             for output in cell["outputs"]:
-                if "metadata" in output:
-                    output["metadata"] = {}
-                if "image/png" in output.get("data", {}):
-                    output["data"]["image/png"] = _smaller(output["data"]["image/png"])
-                if "text/html" in output.get("data", {}):
-                    output["data"].pop("text/plain", None)  # for a table it is only an address in memory
-    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    return _without_paths(text)
+                output |= {"metadata": {}} if "metadata" in output else {}
+                data = output.get("data", {})
+                if "image/png" in data:
+                    data["image/png"] = _smaller(data["image/png"])
+                if "text/html" in data:
+                    data.pop("text/plain", None)  # of a table, only its address in memory
+    return _without_paths(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def _smaller(png: str) -> str:
@@ -231,24 +223,26 @@ def _without_paths(text: str) -> str:
 
 
 def restore(profile: Profile, stage: str | None = None) -> None:
-    """Put published stages back into ``runs`` as finished where their key is still that of the code and settings.
+    """Copy published stages back to ``runs`` as finished, where the code and settings still have their key.
 
-    A stage that is already there with this key is left alone. Its weights were not published: if a stage that still
-    has to be trained builds on it, the workflow trains it again.
+    A finished stage with this key is left as it is. The weights were not published: if another stage that must be
+    trained needs them, the workflow trains this stage again.
     """
     source = results_folder(profile) / "stages"
     names = [*profile.methods, *dict.fromkeys(run.name for run in sweep_runs(profile))]
     names = names if stage is None else [find_stage(stage, profile).name]
-    folders = [folder for name in names for folder in sorted((source / name).glob("seed-*"))]
+    folders = {
+        (name, int(folder.name.removeprefix("seed-"))): folder
+        for name in names
+        for folder in sorted((source / name).glob("seed-*"))
+    }
     if not folders:
         raise FileNotFoundError(f"No published stage of {profile.name} below {source}.")
-    seeds = [int(folder.name.removeprefix("seed-")) for folder in folders]
-    planned = planned_runs(profile, range(max(seeds) + 1))
+    planned = planned_runs(profile, range(max(seed for _, seed in folders) + 1))
     jobs.prepare(profile, planned)
     runs = {(run.name, run.seed): run for run in [*planned, *sweep_runs(profile)]}
-    for folder, seed in zip(folders, seeds, strict=True):
-        run = runs[folder.parent.name, seed]
-        print(f"{run.label()}: {_restore_run(run, folder)}")
+    for key, folder in folders.items():
+        print(f"{runs[key].label()}: {_restore_run(runs[key], folder)}")
 
 
 def _restore_run(run: Run, published: Path) -> str:
@@ -261,6 +255,5 @@ def _restore_run(run: Run, published: Path) -> str:
     sources = [published / name for name in RUN_FILES]
     sources += [test.published_folder / name for test in run.evaluations for name in EVALUATION_FILES]
     for path in sources:
-        with files.whole_file(run.folder / path.relative_to(published)) as temporary:
-            shutil.copyfile(path, temporary)
+        _copy(path, run.folder / path.relative_to(published))
     return "restored"

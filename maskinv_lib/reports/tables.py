@@ -1,8 +1,9 @@
-"""Tables that the notebooks show: of a recipe, its cost, its metrics, stages, contrasts, verdicts and rankings."""
+"""Tables of the notebooks: recipes, costs, metrics, stages, contrasts, verdicts and rankings."""
 
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
 
 import pandas as pd
 from pandas.io.formats.style import Styler
@@ -18,11 +19,15 @@ from maskinv_lib.study.runs import Run
 
 
 def table(frame: pd.DataFrame, caption: str = "") -> Styler:
-    """Return a frame in the study's look: aligned to the left, nothing cut off, a caption above."""
-    left = [{"selector": "th, td", "props": "text-align: left; vertical-align: top"}]
-    caption_look = [{"selector": "caption", "props": "text-align: left; caption-side: top; font-weight: bold"}]
-    styler = Styler(frame, uuid="table", cell_ids=False, caption=caption or None)
-    return styler.set_table_styles([*left, *caption_look])
+    """Return a frame in the style of the study: aligned to the left, nothing cut off, a caption above."""
+    cells = {"selector": "th, td", "props": "text-align: left; vertical-align: top"}
+    heading = {"selector": "caption", "props": "text-align: left; caption-side: top; font-weight: bold"}
+    return Styler(frame, uuid="table", cell_ids=False, caption=caption or None).set_table_styles([cells, heading])
+
+
+def _unlabelled(rows: Iterable[Sequence], columns: Sequence[str] = ("", "value"), caption: str = "") -> Styler:
+    """Return a table of these rows without row labels."""
+    return table(pd.DataFrame(rows, columns=list(columns)), caption).hide(axis="index")
 
 
 def title(condition: str, kinds: str) -> str:
@@ -31,47 +36,51 @@ def title(condition: str, kinds: str) -> str:
 
 
 def splits(sets: Mapping[str, Faces]) -> Styler:
-    """Return how many people, views a person and faces each set has; sets: name -> faces."""
-    cells = [
+    """Return the numbers of people, views per person and faces of each set; sets: name -> faces."""
+    rows = [
         (name, faces.identities, f"{len(faces) / faces.identities:.3g}", f"{len(faces):,}")
         for name, faces in sets.items()
     ]
-    return table(pd.DataFrame(cells, columns=["set", "people", "views each", "faces"])).hide(axis="index")
+    return _unlabelled(rows, ["set", "people", "views each", "faces"])
 
 
 def recipe(run: Run) -> Styler:
-    """Return the resolved recipe of a run, one row per setting, in words; of what trains no network, what it is."""
+    """Return the resolved recipe of a run, in words, one row per setting; what a run without training is made of."""
     plan, stage = run.plan, run.stage
     network = ("network", f"{plan.network}, {plan.embedding_size}-D")
     if stage.imported:
-        return _plain([network, ("trained here", "nothing")])
+        return _unlabelled([network, ("trained here", "nothing")])
     if stage.parts:
-        return _plain([("made of", ", ".join(stage.parts)), ("how", stage.how), ("trained here", "nothing")])
+        return _unlabelled([("made of", ", ".join(stage.parts)), ("how", stage.how), ("trained here", "nothing")])
     schedule = plan.schedule
     rows = [(term.objective, _settings(term.settings)) for term in plan.objectives]
     rows += [(f"{stage.head} on frozen templates of", stage.base)] if stage.base else []
     rows += [("faces with a mask", f"{plan.mask_probability:.0%}, {plan.mask_kinds} kinds")]
     rows += [] if stage.base else [("starts from", _start(run)), ("teacher", stage.teacher or "none"), network]
-    rows += [(name, getattr(plan, field)) for name, field in UNUSUAL if getattr(plan, field) != USUAL[field]]
-    seen = f"{schedule.batch} samples" + (f" in the views {', '.join(plan.views)}" if len(plan.views) > 1 else "")
-    rows += [("budget", f"{schedule.budget:,} faces in {plan.steps:,} steps of {seen}")]
-    rows += [("learning rate", f"{schedule.learning_rate:g}, {schedule.policy}, warm-up {schedule.warm_up:.0%}")]
+    rows += [(label, getattr(plan, name)) for label, name in OPTIONAL.items() if getattr(plan, name) != DEFAULTS[name]]
+    batch = f"{schedule.batch} samples" + (f" in the views {', '.join(plan.views)}" if len(plan.views) > 1 else "")
     momentum = f"momentum {schedule.momentum:g}, " if schedule.optimizer == "sgd" else ""
-    settings = f"{momentum}weight decay {schedule.weight_decay:g}, clip {schedule.clip:g}"
-    rows += [("optimiser", f"{schedule.optimizer}, {settings}")]
-    rows += [("training faces", run.training_faces.in_words)]
-    rows += [("seed", f"{run.seed}: first weights {run.weights_seed}, draws {run.draws_seed}")]
-    rows += [("precision", plan.precision)]
-    return _plain(rows)
+    decay = f"weight decay {schedule.weight_decay:g}, clip {schedule.clip:g}"
+    rows += [
+        ("budget", f"{schedule.budget:,} faces in {plan.steps:,} steps of {batch}"),
+        ("learning rate", f"{schedule.learning_rate:g}, {schedule.policy}, warm-up {schedule.warm_up:.0%}"),
+        ("optimiser", f"{schedule.optimizer}, {momentum}{decay}"),
+        ("training faces", run.training_faces.in_words),
+        ("seed", f"{run.seed}: first weights {run.weights_seed}, draws {run.draws_seed}"),
+        ("precision", plan.precision),
+    ]
+    return _unlabelled(rows)
 
 
-UNUSUAL = (
-    ("sampler", "sampler"),
-    ("what the teacher sees", "teacher_view"),
-    ("flips of teacher and student", "flips"),
-    ("batch norm", "batch_norm"),
-)
-USUAL = {field.name: field.default for field in dataclasses.fields(Plan)}
+OPTIONAL = {
+    "sampler": "sampler",
+    "what the teacher sees": "teacher_view",
+    "flips of teacher and student": "flips",
+    "batch norm": "batch_norm",
+}
+"""Row of the recipe -> field of the plan; shown where the plan differs from the default."""
+
+DEFAULTS = {field.name: field.default for field in dataclasses.fields(Plan)}
 
 
 def _settings(settings: Mapping[str, object]) -> str:
@@ -87,7 +96,7 @@ def _start(run: Run) -> str:
 
 
 def cost(trained: Trained) -> Styler:
-    """Return what a training cost: faces, seconds, faces per second, precision and device."""
+    """Return the cost of a training: faces, seconds, faces per second, precision, device and threads."""
     facts = trained.facts
     rows = [
         ("faces, ancestors included", f"{trained.run.faces_spent:,}"),
@@ -97,31 +106,21 @@ def cost(trained: Trained) -> Styler:
         ("device", facts["device"]),
         ("threads", str(facts["threads"])),
     ]
-    return _plain(rows)
+    return _unlabelled(rows)
 
 
-def _plain(rows: Iterable[tuple[str, str]]) -> Styler:
-    return table(pd.DataFrame(rows, columns=["", "value"])).hide(axis="index")
-
-
-def stages(gathered: dict[str, list[Evaluated]]) -> Styler:
-    """Return what each stage is and what it spent: its idea, faces, and seconds of training (mean over seeds)."""
+def stages(results: Mapping[str, Sequence[Evaluated]]) -> Styler:
+    """Return the idea and the cost of each stage: faces, and seconds of training (mean over seeds)."""
     rows = []
-    for found in gathered.values():
-        facts = [one.facts for one in found]
-        seconds = sum(fact["seconds"] for fact in facts) / len(facts)
-        rows.append(
-            {
-                "stage": found[0].run.stage.name,
-                "idea": found[0].run.stage.idea,
-                "faces": f"{found[0].run.faces_spent:,}",
-                "seconds": f"{seconds:.0f}",
-                "precision": ", ".join(sorted({fact["precision"] for fact in facts})),
-                "note": found[0].run.stage.note,
-            }
-        )
-    frame = pd.DataFrame(rows)
-    return table(frame if frame["note"].any() else frame.drop(columns="note")).hide(axis="index")
+    for evaluated in results.values():
+        run, facts = evaluated[0].run, [seed.facts for seed in evaluated]
+        seconds = f"{fmean(fact['seconds'] for fact in facts):.0f}"
+        precision = ", ".join(sorted({fact["precision"] for fact in facts}))
+        rows.append((run.stage.name, run.stage.idea, f"{run.faces_spent:,}", seconds, precision, run.stage.note))
+    columns = ["stage", "idea", "faces", "seconds", "precision", "note"]
+    if not any(note for *_, note in rows):
+        rows, columns = [row[:-1] for row in rows], columns[:-1]
+    return _unlabelled(rows, columns)
 
 
 def cell(metric: Metric) -> str:
@@ -157,94 +156,74 @@ def metrics(
 ) -> Styler:
     """Return a table with a row per label (a stage or a condition) and a column per metric that any row has.
 
-    rows: label -> metric name -> Metric. A cell reads ``3.1 [2.6, 3.7]``, ``not measurable``, or is empty.
+    rows: label -> metric name, or another column -> Metric. names: the columns, in order. A cell contains ``3.1 [2.6,
+    3.7]`` or ``not measurable``, or is empty.
     """
-    names = [name for name in names if any(name in found for found in rows.values())]
-    cells = [[cell(found[name]) if name in found else "" for name in names] for found in rows.values()]
-    return table(pd.DataFrame(cells, index=list(rows), columns=[HEADINGS[name] for name in names]), caption)
+    names = [name for name in names if any(name in row for row in rows.values())]
+    cells = [[cell(row[name]) if name in row else "" for name in names] for row in rows.values()]
+    return table(pd.DataFrame(cells, index=list(rows), columns=[HEADINGS.get(name, name) for name in names]), caption)
 
 
 def thresholds(evaluated: Evaluated, names: Sequence[str] = ("eer", "fmr100", "fmr1000")) -> Styler:
-    """Return the thresholds behind one network's rates, each with the condition whose pairs fixed it."""
-    cells = []
-    for (condition, kinds), evaluation in evaluated.evaluations.items():
-        found = [evaluation.metrics[name] for name in names]
-        texts = [NOT_MEASURABLE if one.threshold is None else f"{one.threshold:.3f}" for one in found]
-        counts = f"{found[0].genuine:,} genuine, {found[0].impostor:,} impostor"
-        cells.append([title(condition, kinds), *texts, counts])
+    """Return the thresholds of one network's rates, each with the condition whose pairs determined it."""
+    rows = []
+    for case, evaluation in evaluated.evaluations.items():
+        rates = [evaluation.metrics[name] for name in names]
+        texts = [NOT_MEASURABLE if rate.threshold is None else f"{rate.threshold:.3f}" for rate in rates]
+        rows.append([title(*case), *texts, f"{rates[0].genuine:,} genuine, {rates[0].impostor:,} impostor"])
     columns = ["fixed on pairs of", *(HEADINGS[name].removesuffix(" %") for name in names), "comparisons"]
     caption = f"Thresholds of {evaluated.run.name}, seed {evaluated.run.seed}, on {evaluated.run.tested_on.name}"
-    return table(pd.DataFrame(cells, columns=columns), caption).hide(axis="index")
+    return _unlabelled(rows, columns, caption)
 
 
 def contrasts(
     differences: Sequence[Difference], *, claims: Sequence[Claim] = CLAIMS, caption: str = "Verdicts"
 ) -> Styler:
-    """Return a row per contrast and condition that decides a claim: difference in points and interval.
+    """Return a row per contrast and condition that decides a claim: difference in points with its interval.
 
-    p and verdict are the contrast's and stand in its first row.
+    p and verdict belong to the whole contrast and are in its first row.
     """
     sentences = {claim.number: claim.sentence for claim in claims}
-    columns = [
-        "claim",
-        "contrast",
-        "condition",
-        "metric",
-        "difference in points",
-        "p (Holm)",
-        "seeds",
-        "verdict",
-        "note",
-    ]
-    cells, last = [], (None, "")
+    columns = ["claim", "contrast", "condition", "metric", "difference in points"]
+    columns += ["p (Holm)", "seeds", "verdict", "note"]
+    rows, previous = [], (None, "")
     for row in (row for row in differences if row.claim is not None):
-        claim = f"{row.claim}. {sentences[row.claim]}" if row.claim != last[0] else ""
         contrast = in_words(row.stage, row.against)
-        again = (row.claim, contrast) == last
-        case = title(row.condition, row.mask_kinds)
+        claim = f"{row.claim}. {sentences[row.claim]}" if row.claim != previous[0] else ""
+        repeated, previous = (row.claim, contrast) == previous, (row.claim, contrast)
         number = "" if row.difference is None else _numbers(row.difference, row.low, row.high, 100, 2)
         p = "" if row.p_holm is None else "< 0.001" if row.p_holm < 0.001 else f"{row.p_holm:.3f}"
-        metric = HEADINGS[row.metric].removesuffix(" %")
-        whole = ["", row.seeds, ""] if again else [p, row.seeds, row.verdict]
-        cells.append([claim, "" if again else contrast, case, metric, number, *whole, row.note])
-        last = (row.claim, contrast)
-    return table(pd.DataFrame(cells, columns=columns), caption).hide(axis="index")
+        names = ["" if repeated else contrast, title(row.condition, row.mask_kinds)]
+        decision = ["", row.seeds, ""] if repeated else [p, row.seeds, row.verdict]
+        rows.append([claim, *names, HEADINGS[row.metric].removesuffix(" %"), number, *decision, row.note])
+    return _unlabelled(rows, columns, caption)
 
 
 def verdicts(deciding: Iterable[Difference], claims: Sequence[Claim] = CLAIMS) -> Styler:
-    """Return one row per claim: its number, sentence and verdict."""
+    """Return a row per claim: its number, sentence and verdict."""
     words = claim_verdicts(list(deciding), claims)
     rows = [(claim.number, claim.sentence, words[claim.number]) for claim in claims]
-    return table(pd.DataFrame(rows, columns=["claim", "in words", "verdict"])).hide(axis="index")
+    return _unlabelled(rows, ["claim", "in words", "verdict"])
 
 
-def ranking(
-    standings: Sequence[Standing],
-    titles: Mapping[str, str] | None = None,
-    caption: str = "",
-    *,
-    notes: Mapping[str, str] | None = None,
-) -> Styler:
+def ranking(standings: Sequence[Standing], caption: str = "", *, notes: Mapping[str, str] | None = None) -> Styler:
     """Return a row per stage in order: rank, value, seeds, differences in points to the reference and to the best.
 
-    titles: stage -> its name in the table. notes: stage -> what a reader must know (an oracle, fewer seeds), shown
-    beside the standing's own note.
+    notes: stage -> what a reader must know (an oracle, fewer seeds), added to the standing's own note.
     """
     if not standings:
         raise ValueError("There is no standing to show: rank at least one stage.")
-    titles, notes, first = titles or {}, notes or {}, standings[0]
-    reference, best = (titles.get(gap.against, gap.against) for gap in (first.to_reference, first.to_best))
-    columns = ["rank", "stage", HEADINGS[first.metric], "seeds"]
+    reference, best = standings[0].to_reference.against, standings[0].to_best.against
+    columns = ["rank", "stage", HEADINGS[standings[0].metric], "seeds"]
     columns += [f"points to {reference}", f"points to the best{f', {best}' if best else ''}", "note"]
-    cells = []
-    for one in standings:
-        value = Metric(name=one.metric, value=one.value, low=one.low, high=one.high, genuine=0, impostor=0)
-        own = ["" if one.rank is None else one.rank, titles.get(one.stage, one.stage), cell(value), one.seeds]
-        told = notes.get(one.stage, "")
-        words = [text for text in ("" if told.startswith(one.note) else one.note, told) if text]
-        cells.append([*own, _gap(one, one.to_reference), _gap(one, one.to_best), "; ".join(words)])
-    frame = table(pd.DataFrame(cells, columns=columns, dtype=object), caption).hide(axis="index")
-    return frame.set_properties(subset=columns[1:3], **{"white-space": "nowrap"})
+    rows = []
+    for row in standings:
+        value = Metric(name=row.metric, value=row.value, low=row.low, high=row.high, genuine=0, impostor=0)
+        cells = ["" if row.rank is None else row.rank, row.stage, cell(value), row.seeds]
+        note = (notes or {}).get(row.stage, "")
+        texts = [text for text in ("" if note.startswith(row.note) else row.note, note) if text]
+        rows.append([*cells, _gap(row, row.to_reference), _gap(row, row.to_best), "; ".join(texts)])
+    return _unlabelled(rows, columns, caption).set_properties(subset=columns[1:3], **{"white-space": "nowrap"})
 
 
 def _gap(standing: Standing, gap: Gap) -> str:
@@ -254,26 +233,19 @@ def _gap(standing: Standing, gap: Gap) -> str:
 
 
 def against(ranked: Mapping[str, Sequence[Standing]], *, names: Sequence[str], caption: str = "") -> Styler:
-    """Return a row per stage and a column per condition: its difference to the reference in points, and its word.
+    """Return a row per stage and a column per condition: its difference to the reference in points, with a verdict.
 
-    ranked: condition in words -> standings, all with one reference.
+    ranked: condition in words -> standings, all with the same reference.
     """
-    by_name = {title: {one.stage: one for one in some} for title, some in ranked.items()}
-    rows = [[_gap(found[name], found[name].to_reference) for found in by_name.values()] for name in names]
-    return table(pd.DataFrame(rows, index=list(names), columns=list(by_name)), caption)
-
-
-def cells(rows: Mapping[str, Mapping[str, Metric]], caption: str = "") -> Styler:
-    """Return a table of one metric: label -> column -> Metric, a cell each."""
-    texts = {label: {column: cell(metric) for column, metric in found.items()} for label, found in rows.items()}
-    return table(pd.DataFrame.from_dict(texts, orient="index"), caption)
+    gaps = {title: {row.stage: _gap(row, row.to_reference) for row in rows} for title, rows in ranked.items()}
+    return table(pd.DataFrame(gaps).loc[list(names)], caption)
 
 
 def power(rows: Sequence[Prospect], caption: str = "") -> Styler:
-    """Return a row per contrast and condition: what its seeds can show, and the seeds that other sizes need.
+    """Return a row per contrast and condition: what its seeds can show, and the seeds that other differences need.
 
-    Where ``MOST`` seeds do not suffice, a cell names the people that would do together with these seeds: ``200, people
-    × 1.5``, or says that no number of people would: ``over 200``.
+    Where ``MOST`` seeds are too few, a cell gives the factor on the number of people that would suffice with these
+    seeds, ``200, people × 1.5``, or says that no number of people would: ``over 200``.
     """
     sizes = [f"seeds for {100 * need.size:g} point{'s' * (need.size > 0.01)}" for need in rows[0].needs] if rows else []
     columns = ["contrast", "condition", "difference in points", "seeds", "shown from, points", *sizes]
@@ -282,7 +254,7 @@ def power(rows: Sequence[Prospect], caption: str = "") -> Styler:
         observed, smallest = (f"{100 * value:z.2f}" for value in (row.difference, row.smallest))
         needs = [_need(need) for need in (*row.needs, row.observed)]
         cells.append([f"{row.stage} − {row.against}", title(*row.case), observed, row.seeds, smallest, *needs])
-    return table(pd.DataFrame(cells, columns=[*columns, "seeds for the observed"]), caption).hide(axis="index")
+    return _unlabelled(cells, [*columns, "seeds for the observed"], caption)
 
 
 def _need(need: Need) -> str:

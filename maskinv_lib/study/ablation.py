@@ -1,4 +1,4 @@
-"""The rungs of the ladders as data: the published ablation, on rendered people and on few real ones."""
+"""The rungs of the published ablation: one list for rendered people, one for few real people."""
 
 import dataclasses
 
@@ -13,6 +13,9 @@ def guided(strength: float, **settings: object) -> Term:
 
 
 BASELINE = "elasticface-arc"
+
+TAUGHT = {"mask_probability": 0.5, "teacher": BASELINE}
+"""Settings of the students: half of the faces wear a mask, and the baseline is the teacher."""
 
 ABLATION = (
     Stage(
@@ -33,48 +36,44 @@ ABLATION = (
         title="KD only",
         idea="No margin loss: the student only imitates the teacher's template of the clean face.",
         objectives=(guided(3000.0),),
-        mask_probability=0.5,
-        teacher=BASELINE,
+        **TAUGHT,
     ),
     Stage(
         name="maskinv-lg",
         title="MaskInv-LG",
         idea="Margin loss and template distillation with low guidance, lambda 100, from random weights.",
         objectives=(ELASTIC, guided(100.0)),
-        mask_probability=0.5,
-        teacher=BASELINE,
+        **TAUGHT,
         milestones=(20 / 26,),
     ),
     Stage(
         name="maskinv-lambda3000",
         title="MaskInv, lambda 3000",
-        idea="High guidance, lambda 3000, from random weights: tells guidance from the start that HG also changes.",
+        idea="Lambda 3000, from random weights: separates the effect of lambda from the start, which HG changes too.",
         objectives=(ELASTIC, guided(3000.0)),
-        mask_probability=0.5,
-        teacher=BASELINE,
+        **TAUGHT,
     ),
     Stage(
         name="maskinv-hg",
         title="MaskInv-HG",
         idea="High guidance, lambda 3000, from MaskInv-LG's backbone at 20/26 of its schedule, with a fresh head.",
         objectives=(ELASTIC, guided(3000.0)),
-        mask_probability=0.5,
-        teacher=BASELINE,
+        **TAUGHT,
         start=Start(stage="maskinv-lg", at=20 / 26),
         share=6 / 26,
         tuned_as="maskinv-lambda3000",
     ),
 )
-"""The six rungs of the published step-wise ablation, with the crossed rung that it lacks (Huber et al., FG 2021)."""
+"""The six rungs: the published step-wise ablation (Huber et al., FG 2021), and MaskInv, lambda 3000, which it lacks."""
 
 RUNGS = {stage.name: stage for stage in ABLATION}
 
 TEACHER = "teacher"
-"""The imported network of the ladder for real people, and their baseline."""
+"""The imported network of the ablation on real people, and its baseline."""
 
 
 def _from_teacher(name: str, **changes: object) -> Stage:
-    """Return a rung of the ladder whose student starts from the published teacher, at the whole budget."""
+    """Return a rung whose student starts from the published teacher and has the whole budget."""
     teacher = TEACHER if RUNGS[name].teacher else None
     start = Start(stage=TEACHER, at=1.0)
     plain = {"share": 1.0, "milestones": (), "tuned_as": ""}
@@ -85,14 +84,13 @@ REAL_ABLATION = (
     Stage(
         name=TEACHER,
         title="Teacher",
-        idea="The published network as it is: the baseline, every student's teacher and where each of them starts.",
-        objectives=(),
+        idea="The published network, unchanged: the baseline, every student's teacher and its start.",
         imported=True,
     ),
     Stage(
         name="finetune-clean",
         title="Fine-tuned, clean",
-        idea="The control: the margin loss on clean faces, which tells fine-tuning from masks.",
+        idea="The control: the margin loss on clean faces; separates the effect of fine-tuning from that of masks.",
         objectives=(ELASTIC,),
         start=Start(stage=TEACHER, at=1.0),
     ),
@@ -101,8 +99,8 @@ REAL_ABLATION = (
     _from_teacher("maskinv-lg", idea="Margin loss and template distillation with low guidance, lambda 100."),
     _from_teacher(
         "maskinv-hg",
-        idea="High guidance, lambda 3000. It starts from the teacher as all do: it differs from LG in lambda alone.",
+        idea="High guidance, lambda 3000. Like all, it starts from the teacher: it differs from LG only in lambda.",
     ),
 )
-"""The ladder for few real people: every student starts from the teacher, because some hundred identities cannot
-train a network from random weights. So MaskInv-HG and the rung with lambda 3000 are one here."""
+"""The ablation on few real people: every student starts from the teacher, because a few hundred identities cannot
+train a network from random weights. So MaskInv-HG and the rung with lambda 3000 are the same here."""

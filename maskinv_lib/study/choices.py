@@ -1,4 +1,4 @@
-"""The settings that were chosen on validation people and committed, as profiles read them."""
+"""The settings that were chosen on validation people and committed: profiles read them from here."""
 
 import csv
 from pathlib import Path
@@ -12,15 +12,16 @@ Faces = RenderedFaces | RealFaces
 
 
 def choices_file(faces: Faces) -> Path:
-    """Return the file of the settings tried on a data set's validation people, and which of them were chosen.
+    """Return the file that lists the settings tried on a data set's validation people, and which were chosen.
 
-    Each training set, and each teacher of real people, has its own: what suits one need not suit another.
+    Each training set, and on real people each teacher, has its own file: its best settings may differ.
     """
-    return paths.root() / "workflow" / "choices" / f"{faces.people}-{content_hash(faces.choice_config())[:8]}.csv"
+    config = faces.config("train", "validation")
+    return paths.root() / "workflow" / "choices" / f"{faces.people}-{content_hash(config)[:8]}.csv"
 
 
 def chosen_settings(faces: Faces) -> list[dict[str, str]]:
-    """Return the rows of the choices that were chosen, one a stage; none before any choice."""
+    """Return the chosen rows of that file, one per stage; none before any choice."""
     path = choices_file(faces)
     if not path.exists():
         return []
@@ -34,9 +35,9 @@ def chosen_rates(faces: Faces) -> dict[str, float]:
 
 
 def best_candidate(faces: Faces) -> str | None:
-    """Return which of our own candidates did best on validation people, masked in unseen kinds; None before any choice.
+    """Return the best of our own candidates on masked validation people, unseen mask kinds; None before any choice.
 
-    It alone is tested; the others are only listed in the file of the choices.
+    Only it is evaluated on test people; the others are only listed in the file of the choices.
     """
     candidates = {stage.name for stage in OURS}
     rows = [row for row in chosen_settings(faces) if row["stage"] in candidates]

@@ -1,4 +1,4 @@
-"""What ``maskinv.toml`` in a folder of real data may say, read and checked."""
+"""The settings in the ``maskinv.toml`` of a folder of real data, read and checked."""
 
 import dataclasses
 import re
@@ -20,30 +20,29 @@ FACES_SETTINGS = {
 """Settings that are fields of ``RealFaces``."""
 
 SETTINGS = FACES_SETTINGS | {"network": str, "embedding_size": int, "benchmarks": list}
-"""What ``maskinv.toml`` in the data folder may say, each of its kind."""
+"""Name of a setting in ``maskinv.toml`` -> its type."""
 
 KINDS = {str: "a text", int: "a whole number", bool: "true or false", list: "a list"}
 
 RESERVED = ("tables", "figures", "keys", "logs")
-"""Folders of a study, which no benchmark may be called."""
+"""Names of folders of a study, which no benchmark may have."""
 
 
 def read_settings(path: Path) -> dict:
-    """Return the settings in a data folder's ``maskinv.toml``, {} without; a wrong name or value raises ValueError."""
+    """Return the settings in ``maskinv.toml``, {} without the file; a wrong name or value raises ValueError."""
     if not path.exists():
         return {}
     try:
         settings = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path} is not valid TOML: {error}. Mend that line.") from None
+        raise ValueError(f"{path} is not valid TOML: {error}. Correct that line.") from None
     for name, value in settings.items():
         kind = SETTINGS[checks.choose(f"name in {path}", name, SETTINGS)]
         if type(value) is not kind:
             raise ValueError(f"{path}: {name} must be {KINDS[kind]}, not {value!r}.")
     if "without" in settings:
-        settings["without"] = tuple(
-            checks.whole_number(f"{path}: a label of without", label) for label in settings["without"]
-        )
+        labels = settings["without"]
+        settings["without"] = tuple(checks.whole_number(f"{path}: a label of without", label) for label in labels)
     if "benchmarks" in settings:
         settings["benchmarks"] = tuple(_benchmark(path, entry) for entry in settings["benchmarks"])
         names = [benchmark.name for benchmark in settings["benchmarks"]]
@@ -53,7 +52,7 @@ def read_settings(path: Path) -> dict:
 
 
 def _benchmark(path: Path, settings: object) -> Benchmark:
-    """Return a benchmark as ``maskinv.toml`` describes it: name and path, and where wanted protocol and kinds."""
+    """Return the benchmark of one entry: name and path, and optionally protocol, kinds and all_methods."""
     fields = [field.name for field in dataclasses.fields(Benchmark)]
     if not isinstance(settings, dict) or not {"name", "path"} <= set(settings):
         raise ValueError(f'{path}: a benchmark is {{name = "lfw", path = "lfw.bin"}}, not {settings!r}.')

@@ -1,9 +1,9 @@
-"""The jobs of a study: what each is called, needs and leaves, which command does it, and whether it is stale.
+"""The jobs of a study: name, inputs, outputs and command of each, and whether it is stale.
 
-This is the one list that the workflow loops over. A job is stale when a result is missing or older than its key file or
-its notebook. A key stands for configuration, code, data and the keys of all that the job builds on; its file is
-rewritten only when it changes. So a job that is not stale names no results of other jobs as input: one that runs again
-must not drag along what it did not change.
+The workflow loops over this list. A job is stale when a result is missing or older than its key file or its notebook. A
+key is a hash of configuration, code, data and the keys of all jobs that the job builds on; its file is rewritten only
+when the key changes. So a job that is not stale has no results of other jobs as input: if one of those runs again with
+the same key, this job does not.
 """
 
 import re
@@ -19,25 +19,23 @@ from maskinv_lib.study.runs import METRICS, MODEL, NOTEBOOKS, RESAMPLES, Run, pl
 from maskinv_lib.utils import fingerprints, paths
 from maskinv_lib.utils.files import content_hash, write_text
 
-Command = tuple[object, ...]
-"""The arguments of ``python -m maskinv_lib``."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """One step of a study, done by one process.
 
-    kind: "train", "evaluate", "trial" or "study". label: what people read while it runs, ``train maskinv-lg, seed 0``.
-    outputs: the files that it writes, an executed notebook first. results: those without which it is not done, () for
-    all. needs: results of other jobs that must be there before it runs. key_file, key: the file that changes when the
-    job must be done again, and what it stands for. notebook: what it executes, None for a job without. log: its text
-    output. priority: of jobs that are ready, the highest runs first. run: the run that it trains or evaluates, None for
-    a job of the whole study.
+    kind: "train", "evaluate", "trial" or "study". label: its name in the progress display, such as
+    ``train maskinv-lg, seed 0``. command: the arguments of ``python -m maskinv_lib``. outputs: the files that it
+    writes, an executed notebook first. results: the outputs without which it is not done, () for all. needs: results of
+    other jobs that must exist before it runs. key_file, key: the file that changes when the job must be done again, and
+    the value whose hash it holds. notebook: the notebook that it executes, None for a job without one. log: its text
+    output. priority: of the jobs that are ready, the highest runs first. run: the run that it trains or evaluates, None
+    for a job of the whole study.
     """
 
     kind: str = "study"
     label: str
-    command: Command
+    command: tuple[object, ...]
     outputs: tuple[Path, ...]
     results: tuple[Path, ...] = ()
     needs: tuple[Path, ...] = ()
@@ -57,7 +55,7 @@ class Job:
 
     @property
     def shell(self) -> str:
-        """The arguments as a shell takes them."""
+        """The arguments, quoted for a shell."""
         return shlex.join(map(str, self.command))
 
     @property
@@ -67,7 +65,7 @@ class Job:
 
     @property
     def stale(self) -> bool:
-        """Whether the job must be done: a result is missing, or older than what it rests on."""
+        """Whether the job must be done: a result is missing, or older than the files of ``rests_on``."""
         results = self.results or self.outputs
         if not all(path.exists() for path in results):
             return True
@@ -76,11 +74,11 @@ class Job:
 
     @property
     def inputs(self) -> tuple[Path, ...]:
-        """What must be done before: what the job rests on, and while it is stale, what it needs."""
+        """The workflow's inputs of the job: the files of ``rests_on``, and if it is stale, its needs."""
         return self.rests_on + (self.needs if self.stale else ())
 
     def write_key(self) -> None:
-        """Write the key file, if what it stands for changed."""
+        """Write the key file if the key changed."""
         text = content_hash(self.key) + "\n"
         if not self.key_file.exists() or self.key_file.read_text() != text:
             write_text(self.key_file, text)
@@ -91,8 +89,8 @@ def study_folder(profile: Profile, benchmark: Benchmark | None = None, kind: str
     return paths.runs() / profile.name / kind / (profile.subfolder(benchmark) if benchmark else "")
 
 
-def _notebook_job(kind: str, label: str, output: Path, parameters: dict, threads: int = 1) -> dict:
-    """Return what a job has by executing a notebook: its label, the notebook and the command."""
+def _execution(kind: str, label: str, output: Path, parameters: dict, threads: int = 1) -> dict:
+    """Return the fields of a job that executes a notebook: its label, the notebook and the command."""
     notebook = paths.root() / "notebooks" / NOTEBOOKS[kind]
     values = [part for name, value in parameters.items() for part in ("-p", name, value)]
     command = ("notebook", notebook, output, "--label", label, "--threads", threads, *values)
@@ -118,55 +116,40 @@ def faces_job(profile: Profile, cores: int = 1) -> Job:
     )
 
 
-def gallery_job(profile: Profile) -> Job:
-    """Return the job that shows faces and masks in a notebook; only rendered people can be shown."""
-    folder, faces = study_folder(profile), faces_job(profile)
-    output = folder / "faces-and-masks.ipynb"
-    execution = _notebook_job("gallery", "show faces and masks", output, {"profile": profile.name})
-    key = [faces.key, fingerprints.code_hash("faces.masks.drawing"), fingerprints.notebook_hash(execution["notebook"])]
-    return Job(
-        **execution,
-        outputs=(output,),
-        needs=faces.outputs,
-        key_file=folder / "keys" / "gallery",
-        key=key,
-        log=folder / "logs" / "faces-and-masks.log",
-    )
+def _run_fields(run: Run, kind: str, suffix: str = "") -> dict:
+    """Return the fields that every job of one run has."""
+    key_file = study_folder(run.profile) / "keys" / f"seed-{run.seed}" / f"{run.name}.{kind}{suffix}"
+    return {"kind": kind, "key_file": key_file, "threads": run.profile.threads, "gpus": run.profile.gpus, "run": run}
 
 
 def _run_job(run: Run, kind: str, outputs: Sequence[Path], needs: Sequence[Path], key: str, priority: int) -> Job:
-    """Return a training or an evaluation: of a rung in a notebook, of any other run without."""
-    profile, folder = run.profile, outputs[-1].parent
+    """Return a training or an evaluation: of a rung in a notebook, of any other run without one."""
+    profile, folder, evaluates = run.profile, outputs[-1].parent, kind == "evaluate"
     values = {"profile": profile.name, "stage": run.stage.name, "seed": run.seed}
     values |= {"overrides": run.overrides_text} if run.overrides else {}
-    values |= {"benchmark": run.tested_on.name} if kind == "evaluate" and len(profile.benchmarks) > 1 else {}
-    results = tuple(outputs) if kind == "evaluate" else ()  # restored numbers stand without their notebook
+    values |= {"benchmark": run.tested_on.name} if evaluates and len(profile.benchmarks) > 1 else {}
+    results = tuple(outputs) if evaluates else ()  # restored numbers count without their notebook
     if run.is_rung:
         executed = folder / f"{kind}.ipynb"
-        execution = _notebook_job(kind, run.label(kind), executed, values, profile.threads)
-        outputs, shown = (executed, *outputs), fingerprints.notebook_hash(execution["notebook"])
+        execution = _execution(kind, run.label(kind), executed, values, profile.threads)
+        outputs, code = (executed, *outputs), fingerprints.notebook_hash(execution["notebook"])
     else:
         options = [part for name, value in values.items() for part in (f"--{name}", value)]
-        execution, shown = {"label": run.label(kind), "command": (kind, *options)}, ""
-    suffix = profile.suffix(run.tested_on) if kind == "evaluate" else ""
+        execution, code = {"label": run.label(kind), "command": (kind, *options)}, ""
     return Job(
-        kind=kind,
+        **_run_fields(run, kind, profile.suffix(run.tested_on) if evaluates else ""),
         **execution,
         outputs=tuple(outputs),
         results=results,
         needs=(*faces_job(profile).outputs, *needs),
-        key_file=study_folder(profile) / "keys" / f"seed-{run.seed}" / f"{run.name}.{kind}{suffix}",
-        key=[key, shown],
+        key=[key, code],
         log=folder / f"{kind}.log",
-        threads=profile.threads,
-        gpus=profile.gpus,
         priority=priority,
-        run=run,
     )
 
 
 def train_job(run: Run) -> Job:
-    """Return the job that trains a run: whole seeds first, and what others wait for before what nobody waits for."""
+    """Return the job that trains a run. Earlier seeds come first; within a seed, trainings before evaluations."""
     milestones = [run.milestone_file(at) for at in run.stage.milestones]
     outputs = [*milestones, run.model_file]
     return _run_job(run, "train", outputs, run.ancestor_files, run.key, 1 - 2 * run.seed)
@@ -184,38 +167,46 @@ def run_jobs(run: Run) -> list[Job]:
     return [train_job(run), *map(evaluate_job, run.evaluations)]
 
 
+def _study_job(kind: str, label: str, outputs: Sequence[Path], parameters: dict, *, key: list, **fields: object) -> Job:
+    """Return the job that executes a notebook about a whole study: the first of its outputs."""
+    execution = _execution(kind, label, outputs[0], parameters)
+    folder, key = outputs[0].parent, [*key, fingerprints.notebook_hash(execution["notebook"])]
+    fields.setdefault("log", folder / "logs" / f"{outputs[0].stem}.log")
+    return Job(**execution, outputs=tuple(outputs), key_file=folder / "keys" / kind, key=key, **fields)
+
+
+def _results(runs: Iterable[Run]) -> dict:
+    """Return needs and key of a job that reads the results of ``runs``."""
+    runs = list(runs)
+    needs = tuple(run.evaluation_folder / METRICS for run in runs)
+    return {"needs": needs, "key": [[run.evaluation_key for run in runs]]}
+
+
+def gallery_job(profile: Profile) -> Job:
+    """Return the job that shows faces and masks in a notebook; only rendered people can be shown."""
+    output, faces = study_folder(profile) / "faces-and-masks.ipynb", faces_job(profile)
+    key = [faces.key, fingerprints.code_hash("faces.masks.drawing")]
+    parameters = {"profile": profile.name}
+    return _study_job("gallery", "show faces and masks", [output], parameters, needs=faces.outputs, key=key)
+
+
 def compare_job(profile: Profile, benchmark: Benchmark, runs: Iterable[Run], seeds: int) -> Job:
-    """Return the job that puts the runs of a study side by side on one benchmark."""
-    tested = [test for run in runs for test in run.evaluations if test.benchmark == benchmark]
-    folder, suffix = study_folder(profile, benchmark), profile.suffix(benchmark)
+    """Return the job that compares the runs of a study on one benchmark."""
+    tables, suffix = study_folder(profile, benchmark, "tables"), profile.suffix(benchmark)
+    outputs = [study_folder(profile, benchmark) / "compare.ipynb", tables / "metrics.csv", tables / "differences.csv"]
     parameters = {"profile": profile.name, "seeds": seeds, "scope": profile.scope}
     parameters |= {"benchmark": benchmark.name} if suffix else {}
     label = "compare the stages" + profile.suffix(benchmark, " on ")
-    execution = _notebook_job("compare", label, folder / "compare.ipynb", parameters)
-    tables = study_folder(profile, benchmark, "tables")
-    return Job(
-        **execution,
-        outputs=(folder / "compare.ipynb", tables / "metrics.csv", tables / "differences.csv"),
-        needs=tuple(run.evaluation_folder / METRICS for run in tested),
-        key_file=folder / "keys" / "compare",
-        key=[[run.evaluation_key for run in tested], fingerprints.notebook_hash(execution["notebook"])],
-        log=study_folder(profile) / "logs" / f"compare{suffix}.log",
-    )
+    results = _results(test for run in runs for test in run.evaluations if test.benchmark == benchmark)
+    log = study_folder(profile) / "logs" / f"compare{suffix}.log"
+    return _study_job("compare", label, outputs, parameters, log=log, **results)
 
 
 def sweeps_job(profile: Profile, runs: Iterable[Run], seeds: int) -> Job:
     """Return the job that draws the sweeps; their points may be rungs, which have several seeds."""
-    folder, tested = study_folder(profile), [*runs, *sweep_runs(profile)]
-    output = folder / "how-much-guidance.ipynb"
-    execution = _notebook_job("sweeps", "compare the sweeps", output, {"profile": profile.name, "seeds": seeds})
-    return Job(
-        **execution,
-        outputs=(output, folder / "tables" / "sweeps.csv"),
-        needs=tuple(run.evaluation_folder / METRICS for run in tested),
-        key_file=folder / "keys" / "sweeps",
-        key=[[run.evaluation_key for run in tested], fingerprints.notebook_hash(execution["notebook"])],
-        log=folder / "logs" / "how-much-guidance.log",
-    )
+    outputs = [study_folder(profile) / "how-much-guidance.ipynb", study_folder(profile, kind="tables") / "sweeps.csv"]
+    parameters = {"profile": profile.name, "seeds": seeds}
+    return _study_job("sweeps", "compare the sweeps", outputs, parameters, **_results([*runs, *sweep_runs(profile)]))
 
 
 def profile_jobs(profile: Profile, runs: Sequence[Run]) -> list[Job]:
@@ -227,9 +218,9 @@ def profile_jobs(profile: Profile, runs: Sequence[Run]) -> list[Job]:
 
 
 def study_jobs(profile: Profile, runs: Sequence[Run], cores: int = 1) -> list[Job]:
-    """Return every job of a study. runs: what it compares; the runs of its sweeps and all ancestors are added.
+    """Return every job of a study. runs: those that it compares; the runs of its sweeps and all ancestors are added.
 
-    Of an ancestor that nothing compares, such as a head on frozen templates, there is a training alone.
+    An ancestor that is not compared itself, such as a head on frozen templates, has only a training.
     """
     compared = {(run.name, run.seed) for run in [*runs, *sweep_runs(profile)]}
     jobs = [faces_job(profile, cores)]
@@ -239,48 +230,44 @@ def study_jobs(profile: Profile, runs: Sequence[Run], cores: int = 1) -> list[Jo
 
 
 def trial_jobs(profile: Profile) -> list[Job]:
-    """Return the jobs that choose settings on validation people; all wait for the first, which trains their teacher."""
+    """Return the trials on validation people; all need the first, which trains their teacher."""
     runs = tuning.trials(profile)
     code = fingerprints.code_hash(*profile.faces.validation_code, "evaluation.metrics", "networks.templates")
     options = ("--profile", profile.name, "--scope", profile.scope)
     return [
         Job(
-            kind="trial",
+            **_run_fields(run, "trial"),
             label=run.label("try"),
             command=("trial", *options, "--number", number),
             outputs=(run.folder / tuning.TRIAL_RESULT,),
             needs=(runs[0].folder / tuning.TRIAL_RESULT,) if number else (),
-            key_file=study_folder(profile) / "keys" / f"seed-{run.seed}" / f"{run.name}.trial",
             key=[run.key, code],
             log=run.folder / "trial.log",
-            threads=profile.threads,
-            gpus=profile.gpus,
-            run=run,
         )
         for number, run in enumerate(runs)
     ]
 
 
 def restored(run: Run) -> bool:
-    """Tell whether a run's numbers are up to date while its model is not there: they were published and put back."""
+    """Return whether a run's numbers are up to date without its model: they were copied back from ``results``."""
     return not any(evaluate_job(test).stale for test in run.evaluations) and not (run.folder / MODEL).exists()
 
 
 def targets(profile: Profile, runs: Sequence[Run]) -> list[Path]:
-    """Return the results that a study asks for: of a rung the notebooks too, unless its numbers were restored."""
-    wanted = [job.outputs[0] for job in profile_jobs(profile, runs)]
+    """Return the files that a study must produce: for a rung also the notebooks, unless its numbers were restored."""
+    results = [job.outputs[0] for job in profile_jobs(profile, runs)]
     for run in [*runs, *sweep_runs(profile)]:
         if run.is_rung and not restored(run):
-            wanted += [job.outputs[0] for job in run_jobs(run)]
+            results += [job.outputs[0] for job in run_jobs(run)]
         else:
-            wanted += [test.evaluation_folder / METRICS for test in run.evaluations]
-    return wanted
+            results += [test.evaluation_folder / METRICS for test in run.evaluations]
+    return results
 
 
 def prepare(profile: Profile, runs: Sequence[Run], cores: int = 1) -> list[Job]:
-    """Write the key files of a study and of its trials, those that changed; return the jobs of the study.
+    """Write the changed key files of a study and of its trials; return the jobs of the study.
 
-    Real data that are not at hand raise FileNotFoundError before a key is written: without them, all keys would differ.
+    Missing real data raise FileNotFoundError before a key is written: without the data, all keys would differ.
     """
     profile.faces.check()
     jobs = study_jobs(profile, runs, cores)
@@ -290,6 +277,6 @@ def prepare(profile: Profile, runs: Sequence[Run], cores: int = 1) -> list[Job]:
 
 
 def prepare_seeds(profile: Profile, seeds: range, cores: int = 1) -> tuple[list[Job], list[Path]]:
-    """Prepare a study with some seeds; return its jobs and the results that it asks for."""
+    """Prepare a study with these seeds; return its jobs and the files that it must produce."""
     runs = planned_runs(profile, seeds)
     return prepare(profile, runs, cores), targets(profile, runs)

@@ -1,4 +1,4 @@
-"""Running the study: notebooks through papermill, all of them through Snakemake, and what is printed meanwhile."""
+"""Running a study: single notebooks through papermill, all jobs through Snakemake, and the printed progress."""
 
 import contextlib
 import os
@@ -16,26 +16,26 @@ from maskinv_lib.utils import paths
 from maskinv_lib.utils.files import only_process
 
 ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**33), "MALLOC_ARENA_MAX": "1"}
-"""Settings of glibc that use a batch's buffers again; fresh pages for each batch cost up to half the time."""
+"""Settings of glibc that reuse the memory of a batch; new pages for each batch cost up to half the time."""
 
 
 class StudyLock:
-    """The lock of a profile's folder: held by the one workflow that runs in it, freed when that process dies."""
+    """The lock of a profile's folder: held by the only workflow that may run in it, freed when that process ends."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "keys" / "lock"
         self.held = contextlib.ExitStack()
 
     def take(self) -> None:
-        """Take the lock, or raise RuntimeError that names the process which holds it."""
+        """Take the lock, or raise RuntimeError naming the process that holds it."""
         self.held.enter_context(only_process(self.path, f"The study in {self.path.parents[1]}"))
 
 
 def run_notebook(notebook: Path, output: Path, parameters: dict, *, failed: Path, threads: int = 1) -> None:
-    """Execute ``notebook`` with papermill; the executed copy appears at ``output`` only if every cell ran.
+    """Execute ``notebook`` with papermill; write the executed copy to ``output`` only if every cell ran.
 
-    Otherwise the copy with the error is left at ``failed`` and the error is raised; a killed kernel is an error too.
-    The kernel talks through local sockets of its own, keeps no history and reads nobody's start-up files.
+    Otherwise the copy with the error is written to ``failed`` and the error is raised; a killed kernel is an error too.
+    The kernel uses private local sockets, keeps no history and reads no start-up files of the user.
     """
     import papermill
     from traitlets.config import Config
@@ -68,9 +68,9 @@ def run_notebook(notebook: Path, output: Path, parameters: dict, *, failed: Path
 
 
 def notebook_job(notebook: Path, output: Path, parameters: dict, *, label: str, threads: int = 1) -> int:
-    """Run one notebook of the workflow and note its start and end; return the exit code.
+    """Run one notebook of the workflow and record its start and end; return the exit code.
 
-    A notebook that fails is left beside its output, as ``<output>.failed.ipynb``.
+    The copy of a failed notebook is ``<output>.failed.ipynb``.
     """
     failed = output.with_suffix(".failed.ipynb")
     try:
@@ -89,9 +89,9 @@ def _last_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def noted(folder: Path, label: str, log: Path) -> Iterator[None]:
-    """Note a job's start and its end or failure in a profile's events, for the process that shows the study's progress.
+    """Record a job's start and its end or failure in a profile's events, from which the progress display is made.
 
-    log: where a reader finds the error.
+    log: the file with the error.
     """
     event(folder, label, "start")
     started = time.time()
@@ -104,17 +104,17 @@ def noted(folder: Path, label: str, log: Path) -> Iterator[None]:
 
 
 def run_study(profile: Profile, seeds: range, cores: int | None = None) -> int:
-    """Run the whole study through Snakemake, say what it does and how long it still takes; return the exit code."""
+    """Run a whole study through Snakemake, print its progress and the time left; return the exit code."""
     folder = jobs.study_folder(profile)
     with only_process(folder / "keys" / "launcher.lock", f"The study in {folder}"):
         return _run_study(profile, seeds, cores, folder)
 
 
 def run_choose(profile: Profile, cores: int | None = None) -> int:
-    """Try the settings of a profile on its validation people through Snakemake, and write down the best ones."""
+    """Run the trials of a profile on its validation people through Snakemake, and record the best settings."""
     path = choices.choices_file(profile.faces)
     if not profile.trial_rates:
-        raise ValueError(f"Profile {profile.name} chooses nothing: its settings are given.")
+        raise ValueError(f"Profile {profile.name} has no settings to choose: they are fixed.")
     if not tuning.trials(profile):
         print(f"Everything was chosen before: {path}. Delete a stage's lines there to choose it again.")
         return 0
@@ -142,13 +142,12 @@ def _end_of(log: Path) -> str:
 
 def _run_study(profile: Profile, seeds: range, cores: int | None, folder: Path) -> int:
     with only_process(folder / "keys" / "lock", f"The study in {folder}"):
-        pass  # a workflow that was started by other means holds this one: refuse before anything is touched
+        pass  # a workflow started directly through Snakemake holds this lock: refuse before any file changes
     unchosen = tuning.stages_without_choice(profile)
     if unchosen:
         command = f"make choose PROFILE={profile.name}{' SCOPE=all' * (profile.scope == 'all')}"
-        raise FileNotFoundError(
-            f"No settings of {profile.name} were chosen for {', '.join(unchosen)}. First: {command}"
-        )
+        stages = ", ".join(unchosen)
+        raise FileNotFoundError(f"No settings of {profile.name} were chosen for {stages}. First: {command}")
     count, started = cores or _all_cores(), time.time()
     study, _ = jobs.prepare_seeds(profile, seeds, count)
     trainings = sum(job.kind == "train" for job in study)

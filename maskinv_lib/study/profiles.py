@@ -1,4 +1,4 @@
-"""The profiles: at which scale, on which faces and benchmarks the stages run. Importable without torch."""
+"""The profiles: the scale, faces and benchmarks with which the stages run. Read without torch."""
 
 import dataclasses
 import os
@@ -8,7 +8,7 @@ from maskinv_lib.study.choices import best_candidate, chosen_rates
 from maskinv_lib.study.data import Benchmark, RealFaces, RenderedFaces
 from maskinv_lib.study.data_folder import FACES_SETTINGS, read_settings
 from maskinv_lib.study.methods import METHODS, REAL_METHODS, SWEEPS
-from maskinv_lib.study.recipes import PRECISIONS, Profile, Schedule, Stage
+from maskinv_lib.study.recipes import ALLOWED, Profile, Schedule, Stage
 from maskinv_lib.utils import checks, paths
 
 STAGES_BY_PEOPLE = {
@@ -20,7 +20,7 @@ STAGES_BY_PEOPLE = {
 STAGES = STAGES_BY_PEOPLE["rendered"]
 
 SCOPES = ("ablation", "all")
-"""How much of the study runs: the rungs of the ablation alone, or all other methods too."""
+"""Which methods a study runs: the rungs of the ablation alone, or all other methods too."""
 
 
 def known_stages(profile: Profile) -> dict[str, Stage]:
@@ -29,13 +29,13 @@ def known_stages(profile: Profile) -> dict[str, Stage]:
 
 
 RENDERING = {"pose": 1.4, "light": 1.4, "expression": 1.4, "hair": 1.4, "degradation": 1.4, "jitter": 1.4}
-"""How hard the rendered faces are. Chosen on validation people with the baseline alone, before any student."""
+"""How strongly the rendered faces vary. Chosen on validation people with the baseline alone, before any student."""
 
 
 def _smoke() -> Profile:
     return Profile(
         name="smoke",
-        idea="Two rungs in about a minute: shows that everything runs, says nothing about the method.",
+        idea="Two rungs in about a minute: shows that everything runs, but its numbers have no meaning.",
         faces=RenderedFaces(
             train=24, train_views=8, validation=20, validation_views=4, test=24, test_views=8, rendering=RENDERING
         ),
@@ -91,10 +91,11 @@ BENCHMARKS = (
     Benchmark(name="calfw", path="faces/calfw.bin", all_methods=False),
     Benchmark(name="cplfw", path="faces/cplfw.bin", all_methods=False),
 )
-"""Real masks on MFR2 and RMFRD; drawn ones on the five sets of InsightFace packages that the paper uses.
+"""Real masks on MFR2 and RMFRD; drawn ones on the five sets from InsightFace packages that the paper uses.
 
-LFW and CFP-FP get unseen kinds alone: the seen ones decide nothing, and cost hours of processor time a study. For the
-same reason drawn masks judge the rungs alone; the other methods are tested on real masks.
+LFW and CFP-FP are tested with unseen mask kinds alone: no claim depends on the seen ones, and they cost hours of
+processor time per study. For the same reason only the rungs are tested with drawn masks; the other methods are tested
+on real masks.
 """
 
 LOOKALIKES = (13, 46, 66, 169, 234, 238)
@@ -135,23 +136,24 @@ PROFILES = {"smoke": _smoke, "laptop": _laptop, "gpu": _gpu, "real": _real}
 
 
 def get_profile(name: object, scope: object = "ablation") -> Profile:
-    """Return the profile called ``name``; an unknown one raises ValueError with the nearest known name.
+    """Return the profile called ``name``; an unknown one raises ValueError with the most similar known name.
 
-    A profile itself is opened again by its name, so that a notebook's cell can run twice.
-    scope: "ablation" is the published ablation; "all" adds every other method, of our own candidates the one that was
-    chosen, and the sweeps where people are rendered. The setting MASKINV_PRECISION (auto, fp32 or bf16) replaces the
-    profile's precision.
+    A profile is opened again by its name, so that a notebook's cell can run twice.
+    scope: "ablation" is the published ablation; "all" adds every other method (of our own candidates only the chosen
+    one), and for rendered people the sweeps. The environment variable MASKINV_PRECISION (auto, fp32 or bf16) replaces
+    the profile's precision.
     """
     name = name.name if isinstance(name, Profile) else name
     profile = PROFILES[checks.choose("profile", name, PROFILES)]()
     precision = os.environ.get("MASKINV_PRECISION") or profile.precision
-    profile = dataclasses.replace(profile, precision=checks.choose("MASKINV_PRECISION", precision, PRECISIONS))
+    checks.choose("MASKINV_PRECISION", precision, ALLOWED["precision"])
+    profile = dataclasses.replace(profile, precision=precision)
     return profile if checks.choose("scope", scope, SCOPES) == "ablation" else _with_other_methods(profile)
 
 
 def _with_other_methods(profile: Profile) -> Profile:
     candidate = best_candidate(profile.faces)
-    stages = [stage for stage in known_stages(profile).values() if stage.name not in profile.stages]
+    stages = known_stages(profile).values()
     others = [stage.name for stage in stages if stage.question not in ("ablation", "ingredient", "own")]
     others += [candidate] if candidate else []
     benchmarks = profile.benchmarks

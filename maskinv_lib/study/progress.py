@@ -1,4 +1,4 @@
-"""What people see while a study runs: a line per job and training, the time left, and the error rates at the end."""
+"""The progress display of a study: a line per job and training, the time left, and the error rates at the end."""
 
 import csv
 import json
@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean
 from typing import ClassVar
 
 from maskinv_lib.study.data import CONDITIONS
@@ -15,36 +16,41 @@ from maskinv_lib.study.runs import LOG, Run
 
 
 def event(folder: Path, job: str, what: str, **facts: object) -> None:
-    """Append a line to ``events.jsonl`` of a profile's folder: a job started, ended or failed."""
+    """Append one event to ``events.jsonl`` in a profile's folder: a job started, ended or failed."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "events.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps({"time": time.time(), "job": job, "what": what, **facts}) + "\n")
 
 
 def training_line(record: dict) -> str:
-    """Return a log record in words: share done, loss, faces/s and seconds left."""
+    """Return a log record as text: share done, loss, faces/s and seconds left."""
     share, speed = record["step"] / record["steps"], record["faces_per_second"]
     left = (record["steps"] - record["step"]) * record["faces"] / record["step"] / speed
     return f"{share:4.0%}, loss {record['loss']:.2f}, {speed:.0f} faces/s, {left:.0f} s left"
 
 
 def live(every: float = 1.0) -> Callable[[dict], None]:
-    """Return a callback for training records that keeps one line up to date: a notebook's output, or the terminal."""
+    """Return a callback that shows training records: in a notebook one updated line, in a terminal a line each."""
     ipython = sys.modules.get("IPython")
     if not (ipython and ipython.get_ipython()):
         return lambda record: print(training_line(record), flush=True)
-    handle, said = ipython.display.display({"text/plain": "..."}, raw=True, display_id=True), [0.0]
+    handle, last = ipython.display.display({"text/plain": "..."}, raw=True, display_id=True), 0.0
 
     def show(record: dict) -> None:
-        if time.monotonic() - said[0] > every or record["step"] == record["steps"]:
-            said[0] = time.monotonic()
+        nonlocal last
+        if time.monotonic() - last > every or record["step"] == record["steps"]:
+            last = time.monotonic()
             handle.update({"text/plain": training_line(record)}, raw=True)
 
     return show
 
 
 class Progress:
-    """Prints what the workflow's jobs do, from the events they note, and estimates the time that is left."""
+    """Prints the events of the workflow's jobs and estimates the time left.
+
+    trainings, evaluations: label -> job. stale: labels of those that must be done. running: label -> start time. done:
+    label -> seconds. failed: label -> file with the error. parallel: jobs at a time. seen: whether any event came.
+    """
 
     GUESS: ClassVar = {"faces": 90.0, "notebook": 8.0, "evaluate": 35.0, "faces_per_second": 200.0}
 
@@ -59,14 +65,14 @@ class Progress:
         self.done: dict[str, float] = {}
         self.failed: dict[str, str] = {}
         self.seen = False
-        self.said = 0.0
+        self.reported = 0.0
 
     def report(self) -> None:
         """Print new events, and every 15 seconds one line on each running training and on the time left."""
         for line in self._new_events():
             self._note(json.loads(line))
-        if self.running and time.time() - self.said > 15:
-            self.said = time.time()
+        if self.running and time.time() - self.reported > 15:
+            self.reported = time.time()
             lines = [line for label, job in self.trainings.items() if (line := self._training_line(label, job.run))]
             print("\n".join([*lines, f"  about {_minutes(self._left())} left"]), flush=True)
 
@@ -74,25 +80,22 @@ class Progress:
         path = self.folder / "events.jsonl"
         text = path.read_text(encoding="utf-8") if path.exists() else ""
         end = text.rfind("\n") + 1
-        fresh, self.read = text[self.read : end], end
-        return fresh.splitlines()
+        start, self.read = self.read, end
+        return text[start:end].splitlines()
 
     def _note(self, record: dict) -> None:
         job, what, self.seen = record["job"], record["what"], True
-        if what == "start":
-            self.running[job] = record["time"]
-            print(f"[{time.strftime('%H:%M:%S')}] {job} ...", flush=True)
-            return
         if what == "progress":
             print(f"  {job}, {record['text']}", flush=True)
             return
         self.running.pop(job, None)
-        if what == "fail":
-            self.failed[job] = record["log"]
-            print(f"[{time.strftime('%H:%M:%S')}] {job} FAILED: {record['error']}", flush=True)
+        if what == "start":
+            self.running[job], text = record["time"], " ..."
+        elif what == "fail":
+            self.failed[job], text = record["log"], f" FAILED: {record['error']}"
         else:
-            self.done[job] = record["seconds"]
-            print(f"[{time.strftime('%H:%M:%S')}] {job}: done in {record['seconds']:.0f} s", flush=True)
+            self.done[job], text = record["seconds"], f": done in {record['seconds']:.0f} s"
+        print(f"[{time.strftime('%H:%M:%S')}] {job}{text}", flush=True)
 
     def _last_record(self, run: Run) -> dict | None:
         path = run.folder / LOG
@@ -102,7 +105,7 @@ class Progress:
     def _training_line(self, label: str, run: Run) -> str | None:
         started, record = self.running.get(label), self._last_record(run)
         if started is None or record is None or (run.folder / LOG).stat().st_mtime < started:
-            return None  # not running, or the log is that of an earlier training
+            return None  # it does not run, or the log is that of an earlier training
         return f"  {run.label()}: {training_line(record)}"
 
     def _left(self) -> float:
@@ -111,22 +114,22 @@ class Progress:
         for label in self.stale & self.trainings.keys():
             run = self.trainings[label].run
             training = run.plan.schedule.budget / self._speed() if run.stage.trained else 0.0
-            work += self._rest(label, guess["notebook"] + training, now)
+            work += self._seconds_left(label, guess["notebook"] + training, now)
         for label in self.stale & self.evaluations.keys():
-            work += self._rest(label, self._mean_evaluation(), now)
+            work += self._seconds_left(label, self._mean_evaluation(), now)
         return work / self.parallel + guess["notebook"] * 2
 
-    def _rest(self, label: str, whole: float, now: float) -> float:
-        return 0.0 if label in self.done else max(1.0, whole - (now - self.running.get(label, now)))
+    def _seconds_left(self, label: str, total: float, now: float) -> float:
+        return 0.0 if label in self.done else max(1.0, total - (now - self.running.get(label, now)))
 
     def _mean_evaluation(self) -> float:
         times = [seconds for label, seconds in self.done.items() if label in self.evaluations]
-        return sum(times) / len(times) if times else self.GUESS["evaluate"]
+        return fmean(times or [self.GUESS["evaluate"]])
 
     def _speed(self) -> float:
         runs = [job.run for job in self.trainings.values() if job.run.stage.trained]  # heads are far faster
         speeds = [record["faces_per_second"] for run in runs if (record := self._last_record(run))]
-        return sum(speeds) / len(speeds) if speeds else self.GUESS["faces_per_second"]
+        return fmean(speeds or [self.GUESS["faces_per_second"]])
 
 
 def _minutes(seconds: float) -> str:
@@ -134,15 +137,15 @@ def _minutes(seconds: float) -> str:
 
 
 def eer_table(metrics: Path) -> str:
-    """Return the error rates as text: EER in % per stage (mean over seeds) for each condition, unseen or real masks."""
-    cells: dict[str, dict] = {}
+    """Return EERs as a text table: % per stage (mean over seeds) and condition, with unseen or real masks."""
+    eers: dict[str, dict] = {}
     with metrics.open(newline="") as file:
         for row in csv.DictReader(file):
-            shown = row["condition"] in CONDITIONS and row["mask_kinds"] != "seen"
-            if row["metric"] == "eer" and row["value"] and row["seed"] != "all" and shown:
-                cells.setdefault(row["stage"], {}).setdefault(row["condition"], []).append(float(row["value"]))
+            included = row["condition"] in CONDITIONS and row["mask_kinds"] != "seen"
+            if row["metric"] == "eer" and row["value"] and row["seed"] != "all" and included:
+                eers.setdefault(row["stage"], {}).setdefault(row["condition"], []).append(float(row["value"]))
     lines = [f"{'EER in %, mean of seeds':<24}" + "".join(f"{condition:>20}" for condition in CONDITIONS)]
-    for stage, values in cells.items():
-        numbers = [f"{100 * sum(found) / len(found):.2f}" if (found := values.get(name)) else "" for name in CONDITIONS]
-        lines.append(f"{stage:<24}" + "".join(f"{number:>20}" for number in numbers))
+    for stage, values in eers.items():
+        means = [f"{100 * fmean(values[name]):.2f}" if name in values else "" for name in CONDITIONS]
+        lines.append(f"{stage:<24}" + "".join(f"{mean:>20}" for mean in means))
     return "\n".join(lines)

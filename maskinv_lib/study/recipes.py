@@ -1,18 +1,21 @@
-"""What a stage, a profile and a training are made of: plain frozen data that needs no torch to be read."""
+"""The settings of a stage, a sweep, a training schedule and a profile: frozen dataclasses, read without torch."""
 
 from dataclasses import dataclass, field
 
 from maskinv_lib.study.data import MASK_KINDS, RENDERED_TEST, Benchmark, RealFaces, RenderedFaces
 
-OPTIMIZERS = ("sgd", "adamw")
-POLICIES = ("one-cycle", "steps")
-PRECISIONS = ("auto", "fp32", "bf16")
-VIEWS = ("masked", "clean", "masked-2", "restored")
-SAMPLERS = ("shuffled", "half balanced")
-TEACHER_VIEWS = ("clean", "masked")
-FLIPS = ("shared", "separate")
-BATCH_NORMS = ("live", "frozen after half an epoch")
-TRAINING_MASKS = (*MASK_KINDS, "recoloured")
+ALLOWED = {
+    "policy": ("one-cycle", "steps"),
+    "optimizer": ("sgd", "adamw"),
+    "precision": ("auto", "fp32", "bf16"),
+    "mask_kinds": (*MASK_KINDS, "recoloured"),
+    "sampler": ("shuffled", "half balanced"),
+    "teacher_view": ("clean", "masked"),
+    "flips": ("shared", "separate"),
+    "batch_norm": ("live", "frozen after half an epoch"),
+    "view": ("masked", "clean", "masked-2", "restored"),
+}
+"""Setting of a training -> its allowed values."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +28,9 @@ class Term:
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """Where a student starts when not from random weights: another stage's backbone at a share of its schedule.
+    """Where a student starts if not from random weights: another stage's backbone at a share of its schedule.
 
-    at: 1.0 is the finished network, any other share one of that stage's milestones.
+    at: 1.0 is the finished network, any other share is one of that stage's milestones.
     """
 
     stage: str
@@ -38,22 +41,24 @@ class Start:
 class Stage:
     """One method of the study, defined by its settings: a rung of the ablation, or one of the other methods.
 
-    A stage trains a network; with ``imported`` it is the profile's published teacher as it is; with ``base`` it
-    trains a ``head`` (of ``HEADS``) on that stage's frozen templates; with ``parts`` it combines finished stages (one
-    of ``HOWS``; to choose by mask, parts are the unmasked faces' stage, the masked ones', and the mask classifier).
+    A stage trains a network. Exceptions: with ``imported`` it is the profile's published teacher, unchanged; with
+    ``base`` it trains a ``head`` (of ``HEADS``) on that stage's frozen templates; with ``parts`` it combines finished
+    stages (one of ``HOWS``; to choose by mask, the parts are the stage for unmasked faces, the stage for masked faces,
+    and the mask classifier).
 
-    question: the part of the comparison that it belongs to, "ablation" for a rung. objectives: what the student is
-    trained for; settings left out come from the profile. views: what passes through the student in a step, of
-    ``VIEWS``; each counts in the budget. mask_probability: share of the faces that get a mask. mask_kinds: which, of
-    ``TRAINING_MASKS``; "recoloured" are the seen ones in any colour. network: "" is the profile's own, else what is
-    built around it. sampler: "half balanced" fills half of a batch with groups of four faces of one person. teacher:
-    the stage whose templates are targets. teacher_view, flips, batch_norm: what the teacher sees, whether it sees the
-    student's flip, and when batch norm stops learning. start: None means random weights. share: part of the profile's
-    budget that this stage itself spends. milestones: shares of the schedule at which the backbone is kept for other
-    stages to start from. tuned_as: the stage whose chosen learning rate it takes, "" for one of its own. reading: what
-    of it is our reading of an unpublished detail. scaled: which published setting was converted to this study's scale.
-    reduced: which defining part cannot act fully at this scale. oracle: whether it is given the truth about which test
-    faces wear masks.
+    question: the part of the comparison that it belongs to, "ablation" for a rung. objectives: the losses of the
+    student; settings left out come from the profile. views: the versions of a face that pass through the student in a
+    step; each counts in the budget. mask_probability: share of the faces that get a mask. mask_kinds: which masks
+    training draws; "recoloured" are the seen ones in any colour. The values of ``views``, ``mask_kinds``, ``sampler``,
+    ``teacher_view``, ``flips`` and ``batch_norm`` are in ``ALLOWED``. network: "" is the profile's own, otherwise the
+    name of what is built around it. sampler: "half balanced" fills half of a batch with groups of four faces of one
+    person. teacher: the stage whose templates are targets. teacher_view, flips, batch_norm: what the teacher sees,
+    whether it sees the student's flip, and when batch norm stops learning. start: None means random weights. share:
+    part of the profile's budget that this stage itself spends. milestones: shares of the schedule at which the backbone
+    is kept for other stages to start from. tuned_as: the stage whose chosen learning rate it takes, "" if it has its
+    own. reading: which unpublished details are our reading. scaled: which published setting was converted to this
+    study's scale. reduced: which defining part cannot act fully at this scale. oracle: whether it is given the truth
+    about which test faces wear masks.
     """
 
     name: str
@@ -96,11 +101,10 @@ class Stage:
 
     @property
     def note(self) -> str:
-        """What a reader of a table must know of this row, in words; "" for nothing."""
-        marks = [f"our reading: {self.reading}"] if self.reading else []
-        marks += [f"scaled: {self.scaled}"] if self.scaled else []
-        marks += [f"reduced: {self.reduced}"] if self.reduced else []
-        return "; ".join((["oracle: told which faces wear masks"] if self.oracle else []) + marks)
+        """What a reader of a table must know about this row, in words; "" for nothing."""
+        oracle = "given the truth about which faces wear masks" if self.oracle else ""
+        notes = {"oracle": oracle, "our reading": self.reading, "scaled": self.scaled, "reduced": self.reduced}
+        return "; ".join(f"{name}: {text}" for name, text in notes.items() if text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,10 +131,10 @@ class Sweep:
 class Schedule:
     """How long and how fast a student learns: SGD with momentum, as published, at the scale of a profile.
 
-    budget: faces that pass forward through the student. optimizer: "sgd", or "adamw", whose momentum is its own and
-    whose weight decay is decoupled. policy: "one-cycle" (linear warm-up, then a cosine to zero)
-    or "steps" (x 0.1 after 7, 13, 19 and 24 of 26 equal parts). warm_up: share of the schedule. clip: largest
-    gradient norm of the backbone. head_warm_up: whether the head warms up with the backbone or starts at the peak.
+    budget: faces that pass forward through the student. optimizer: "sgd", or "adamw", which has its own momentum and
+    decoupled weight decay. policy: "one-cycle" (linear warm-up, then a cosine to zero) or "steps" (x 0.1 after 7, 13,
+    19 and 24 of 26 equal parts). warm_up: share of the schedule. clip: largest gradient norm of the backbone.
+    head_warm_up: whether the head warms up with the backbone or starts at the peak.
     """
 
     budget: int
@@ -149,14 +153,13 @@ class Schedule:
 class Profile:
     """The scale of a study: faces, network, budget and seeds. ``head`` holds the margin settings.
 
-    precision: of the student's forward pass; auto is bf16 where the device computes in it, else fp32.
-    threads, gpus: what each training and evaluation takes; a result must not depend on who runs it.
+    precision: of the student's forward pass; auto is bf16 where the device computes in it, otherwise fp32.
+    threads, gpus: used by each training and evaluation, so that a result does not depend on the machine.
     scope: "ablation" or "all". stages: the rungs, run with every seed. others: the other methods, with other_seeds at
-    most. sweeps: settings varied over their range, with one seed.
-    absent: benchmarks that it knows but whose files are not at hand. learning_rates: of single stages, chosen on
-    validation people among trial_rates, each tried on trial_budget faces; of heads on frozen templates, which learn by
-    SGD from random weights everywhere, among head_rates, if any. stands_for: stage of a claim -> the stage
-    that takes its place here.
+    most. sweeps: settings varied over their range, with one seed. absent: known benchmarks whose files are missing.
+    learning_rates: stage -> rate, chosen on validation people among trial_rates, each tried on trial_budget faces; for
+    heads on frozen templates, which always learn by SGD from random weights, among head_rates if there are any.
+    stands_for: stage of a claim -> the stage that replaces it here.
     """
 
     name: str
@@ -189,15 +192,10 @@ class Profile:
         """The names of all stages that a study of this profile runs, the rungs first."""
         return self.stages + self.others
 
-    @property
-    def people(self) -> str:
-        """The kind of people, "rendered" or "real", which decides how its stages are defined."""
-        return self.faces.people
-
     def subfolder(self, benchmark: Benchmark) -> str:
-        """Return the folder that keeps a benchmark's results apart from others: "" where there is one alone."""
+        """Return the name of the folder with a benchmark's results: "" where there is only one benchmark."""
         return benchmark.name if len(self.benchmarks) > 1 else ""
 
     def suffix(self, benchmark: Benchmark, before: str = "-") -> str:
-        """Return what a name ends with to keep benchmarks apart: "-lfw", or "" where there is one alone."""
+        """Return the end of a name that distinguishes benchmarks: "-lfw", or "" where there is only one."""
         return before + benchmark.name if len(self.benchmarks) > 1 else ""

@@ -1,6 +1,6 @@
-"""The runs of a study: the folder, the ancestors, the budget and the key of each, and the run that parameters name.
+"""The runs of a study: folder, ancestors, budget and key of each, and the run that given parameters define.
 
-Importable without torch, because the workflow reads it at the start of every job.
+Read without torch, because the workflow reads it at the start of every job.
 """
 
 import ast
@@ -14,13 +14,13 @@ from pathlib import Path
 from maskinv_lib.study.data import CONDITIONS, FOLDS, Benchmark, RealFaces, RenderedFaces
 from maskinv_lib.study.methods import OTHER_MASKS
 from maskinv_lib.study.plan import Plan, check, override, parse_overrides, plan
-from maskinv_lib.study.profiles import STAGES, get_profile, known_stages, seed_range
+from maskinv_lib.study.profiles import get_profile, known_stages, seed_range
 from maskinv_lib.study.recipes import Point, Profile, Stage
 from maskinv_lib.utils import checks, fingerprints, paths
 from maskinv_lib.utils.files import content_hash
 
 MODEL, FACTS, LOG = "model.safetensors", "run.json", "log.jsonl"
-"""Files of a training: the network or head, what is known of it, a line per logging step."""
+"""Files of a training: the network or head, its facts, one line per logged step."""
 
 METRICS, RESAMPLES = "metrics.json", "resamples.npz"
 """Files of an evaluation: numbers and curves, and the rates in every resample."""
@@ -32,20 +32,20 @@ NOTEBOOKS = {
     "compare": "04-compare-the-ladder.ipynb",
     "sweeps": "06-how-much-guidance.ipynb",
 }
-"""Each kind of job and its notebook."""
+"""Kind of job -> its notebook."""
 
 
-def find_stage(name: object, profile: Profile | None = None) -> Stage:
-    """Return the stage called ``name``; an unknown one raises ValueError with the nearest known name."""
-    known = known_stages(profile) if profile else STAGES
-    return known[checks.choose("stage", name, known)]
+def find_stage(name: object, profile: Profile) -> Stage:
+    """Return the profile's stage called ``name``; an unknown one raises ValueError with the most similar known name."""
+    stages = known_stages(profile)
+    return stages[checks.choose("stage", name, stages)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One stage, trained with one seed at the scale of one profile, perhaps with overrides: its folder and key.
+    """One stage, trained with one seed at the scale of one profile, optionally with overrides.
 
-    benchmark: what it is evaluated on; None is the profile's first benchmark.
+    benchmark: the one that it is evaluated on; None is the profile's first.
     """
 
     profile: Profile
@@ -61,7 +61,7 @@ class Run:
 
     @property
     def evaluation_folder(self) -> Path:
-        """Where this run's evaluation is written: beside the model, or where there are several, in a folder each."""
+        """The folder of this run's evaluation: that of the model, or with several benchmarks one subfolder each."""
         return self.folder / self.profile.subfolder(self.tested_on)
 
     @property
@@ -72,7 +72,7 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        """Where this run writes; a run with overrides has a folder of its own."""
+        """The folder of this run; a run with overrides has its own."""
         return paths.runs() / self.profile.name / f"seed-{self.seed}" / self.name
 
     @cached_property
@@ -82,17 +82,17 @@ class Run:
 
     @property
     def weights_seed(self) -> int:
-        """Seed of the first weights and class centres: each stage's own, so that no student starts at its teacher."""
+        """Seed of the initial weights and class centres; differs by stage, so that no student starts as its teacher."""
         return int(content_hash(["weights", self.seed, self.stage.name]), 16) >> 12
 
     @property
     def draws_seed(self) -> int:
-        """Seed of order, flips and masks: shared by all stages that start anew, so that pairs see the same draws.
+        """Seed of order, flips and masks; all stages share it, so that compared stages see the same draws.
 
-        A stage that continues another has its own: it must not see its parent's first batches again.
+        Only a stage that continues another one has its own: it must not see its parent's first batches again.
         """
-        anew = self.stage.start is None or self.parent.stage.imported
-        return self.seed if anew else self.weights_seed
+        continued = self.stage.start is not None and not self.parent.stage.imported
+        return self.weights_seed if continued else self.seed
 
     @property
     def teacher(self) -> "Run | None":
@@ -106,7 +106,7 @@ class Run:
 
     @property
     def base(self) -> "Run | None":
-        """The run on whose frozen templates this run's head works."""
+        """The run whose frozen templates are the input of this run's head."""
         return self._other(self.stage.base)
 
     @property
@@ -116,7 +116,7 @@ class Run:
 
     @property
     def ancestors(self) -> "tuple[Run, ...]":
-        """Every run that this one builds on directly, each once."""
+        """Every run that this one depends on directly, each once."""
         runs = (self.teacher, self.parent, self.base, *self.parts)
         return tuple({run.name: run for run in runs if run}.values())
 
@@ -127,7 +127,7 @@ class Run:
 
     @property
     def is_rung(self) -> bool:
-        """Whether this is a rung of the ablation without overrides: notebooks train and evaluate it for readers."""
+        """Whether this is a rung of the ablation without overrides: it is trained and evaluated in notebooks."""
         return self.stage.name in self.profile.stages and not self.overrides
 
     def milestone_file(self, at: float) -> Path:
@@ -141,12 +141,12 @@ class Run:
 
     @property
     def model_file(self) -> Path:
-        """The file that says a run was trained: its network or head; a combination has neither, so its facts."""
+        """The file that exists once a run is trained: its network or head, or for a combination its facts."""
         return self.folder / (FACTS if self.stage.parts else MODEL)
 
     @property
     def ancestor_files(self) -> list[Path]:
-        """The files of other runs that this one needs before it can train or be evaluated."""
+        """The files of other runs that this one needs for its training or evaluation."""
         needed = [run for run in self.ancestors if run != self.parent or run == self.teacher]
         needed += [part.base for part in self.parts if part.base]
         models = [run.folder / MODEL for run in needed]
@@ -160,7 +160,7 @@ class Run:
 
     @property
     def evaluations(self) -> "list[Run]":
-        """This run once for each benchmark of its profile that it is tested on: a rung on all."""
+        """This run once for each benchmark that it is tested on: a rung on all of its profile's."""
         benchmarks = [benchmark for benchmark in self.profile.benchmarks if benchmark.all_methods or self.is_rung]
         return [dataclasses.replace(self, benchmark=benchmark) for benchmark in benchmarks]
 
@@ -171,16 +171,17 @@ class Run:
 
     @property
     def faces_spent(self) -> int:
-        """The budget that was used: faces that passed forward through the student, its ancestors' share included.
+        """The used budget: faces that pass forward through the student, including its parent's share.
 
-        Of a combination that is the sum over its parts; what a frozen teacher or base sees never counts, a head's do.
+        For a combination it is the sum over its parts. Faces seen by a frozen teacher or base never count; those of a
+        trained head do.
         """
         if self.stage.imported or self.stage.head == "mask-classifier":
             return 0
         if self.parts:
-            taught = {part.teacher.name for part in self.parts if part.teacher}
-            taught |= {part.stage.base for part in self.parts}
-            return sum(part.faces_spent for part in self.parts if part.name not in taught)
+            frozen = {part.teacher.name for part in self.parts if part.teacher}
+            frozen |= {part.stage.base for part in self.parts}
+            return sum(part.faces_spent for part in self.parts if part.name not in frozen)
         own = self.plan.steps * self.plan.faces_per_step
         if self.parent is None or self.parent.stage.imported:
             return own
@@ -189,7 +190,7 @@ class Run:
 
     @property
     def training_faces(self) -> RenderedFaces | RealFaces:
-        """The people whose training faces this run sees: the profile's, or as many as an override says."""
+        """The people that this run is trained on: the profile's, or as many as an override sets."""
         return self.profile.faces.limited_to(self.plan.people) if self.plan.people else self.profile.faces
 
     @property
@@ -213,7 +214,7 @@ class Run:
 
     @cached_property
     def config(self) -> dict:
-        """What decides the model: the plan, the faces, the seed and the runs it builds on."""
+        """Everything that decides the model: the plan, the faces, the seed and the keys of other runs."""
         if self.stage.imported:
             return {"weights": self.profile.faces.config()["teacher"], "network": self.plan.network}
         if self.stage.parts:
@@ -226,24 +227,24 @@ class Run:
 
     @cached_property
     def key(self) -> str:
-        """16 hexadecimal digits that stand for the model: its configuration and the code that trains it."""
+        """Hash of the configuration and of the code that trains the model, 16 hexadecimal digits."""
         return content_hash({"config": self.config, "code": fingerprints.code_hash(*self.train_code)})
 
     @property
     def evaluation_config(self) -> dict:
-        """What decides the evaluation beside the model: the test people and the number of resamples."""
+        """Everything else that decides the evaluation: the test people and the number of resamples."""
         common = {"resamples": self.profile.resamples, "conditions": CONDITIONS, "folds": FOLDS}
         return {**self.profile.faces.test_config(self.tested_on), **common}
 
     @property
     def evaluation_key(self) -> str:
-        """16 hexadecimal digits that stand for this run's measured results."""
-        applied = ("training.frozen_heads", "networks.combining") if self.stage.parts else ()
+        """Hash of the model's key and of the evaluation's configuration and code, 16 hexadecimal digits."""
+        applied = ("networks.heads", "networks.combining") if self.stage.parts else ()
         code = fingerprints.code_hash(*self.profile.faces.test_code, *EVALUATION_CODE, *applied)
         return content_hash({"model": self.key, "config": self.evaluation_config, "code": code})
 
     def command(self, job: str = "train") -> str:
-        """Return the command that trains this run on its own, or with job "evaluate" evaluates it."""
+        """Return the shell command that trains this run, or with job "evaluate" evaluates it."""
         values = {"profile": self.profile.name, "stage": self.stage.name, "seed": self.seed}
         values |= {"overrides": f"'{self.overrides_text}'"} if self.overrides else {}
         parameters = " ".join(f"-p {name} {value}" for name, value in values.items())
@@ -251,19 +252,19 @@ class Run:
         return f"{environment}papermill notebooks/{NOTEBOOKS[job]} out.ipynb {parameters}"
 
     def label(self, job: str = "") -> str:
-        """Return this run in words, or a job of it: ``maskinv-lg, seed 0``; ``evaluate maskinv-lg, seed 0 on lfw``."""
+        """Return the name of this run or of its job: ``maskinv-lg, seed 0``; ``evaluate maskinv-lg, seed 0 on lfw``."""
         benchmark = self.profile.suffix(self.tested_on, " on ") if job == "evaluate" else ""
         return f"{job} {self.name}, seed {self.seed}{benchmark}".strip()
 
 
 EVALUATION_CODE = ("evaluation.evaluate", "networks.templates")
-"""The modules that decide what every evaluation measures; those of its benchmark come from the faces."""
+"""The modules that decide the metrics of every evaluation; those of its benchmark come from the faces."""
 
 
-def planned_runs(profile: Profile, seeds: range) -> list[Run]:
-    """Return the runs that a study compares, seed by seed, the rungs first and then the other methods.
+def planned_runs(profile: Profile, seeds: Iterable[int]) -> list[Run]:
+    """Return the runs that a study compares, seed by seed, first the rungs, then the other methods.
 
-    The other methods get the profile's ``other_seeds`` at most; the verdicts rest on the rungs.
+    The other methods run with at most ``other_seeds`` seeds, because the verdicts depend only on the rungs.
     """
     stages = known_stages(profile)
     return [
@@ -274,12 +275,12 @@ def planned_runs(profile: Profile, seeds: range) -> list[Run]:
 
 
 def point_run(profile: Profile, point: Point, seed: int = 0) -> Run:
-    """Return the run that a point of a sweep stands for."""
+    """Return the run of a point of a sweep."""
     return Run(profile=profile, stage=known_stages(profile)[point.stage], seed=seed, overrides=dict(point.overrides))
 
 
 def sweep_runs(profile: Profile) -> list[Run]:
-    """Return the runs of a profile's sweeps that no stage of its own already is; one seed each."""
+    """Return the runs of a profile's sweeps that have overrides, one seed each; the other points are its stages."""
     points = [point for sweep in profile.sweeps for line in sweep.lines.values() for point in line]
     points += OTHER_MASKS if profile.sweeps else []
     runs = [point_run(profile, point) for point in points if point.overrides]
@@ -287,7 +288,7 @@ def sweep_runs(profile: Profile) -> list[Run]:
 
 
 def with_ancestors(runs: Iterable[Run]) -> list[Run]:
-    """Return the runs, and before each every run that it is made of, each once."""
+    """Return the runs and all their ancestors, each once, ancestors before the runs that need them."""
     ordered: dict[tuple[str, int], Run] = {}
 
     def add(run: Run) -> None:
@@ -301,30 +302,30 @@ def with_ancestors(runs: Iterable[Run]) -> list[Run]:
 
 
 def all_runs(profile: Profile, seeds: range) -> list[Run]:
-    """Return every run of a study: what it compares, its sweeps, and what they are made of."""
+    """Return every run of a study: those that it compares, those of its sweeps, and their ancestors."""
     return with_ancestors([*planned_runs(profile, seeds), *sweep_runs(profile)])
 
 
 def find_benchmark(profile: Profile, name: object) -> Benchmark:
-    """Return a profile's benchmark by name, its first for ""; an unknown name raises ValueError with the nearest."""
+    """Return a profile's benchmark by name, its first for ""; an unknown one raises ValueError."""
     benchmarks = {benchmark.name: benchmark for benchmark in profile.benchmarks}
     return profile.benchmarks[0] if name == "" else benchmarks[checks.choose("benchmark", name, benchmarks)]
 
 
 def open_run(*, profile: object, stage: object, seed: object, overrides: object = "", benchmark: object = "") -> Run:
-    """Check what a notebook was given and return the run it names. Nothing is written.
+    """Check the parameters of a notebook or command and return their run. Nothing is written.
 
-    Inside a notebook, a parameter that papermill handed over but this function does not know is an error too:
-    papermill itself only warns about it.
+    Inside a notebook, a parameter that was passed to papermill but is unknown here is an error too: papermill itself
+    only warns about it.
     """
-    _refuse_unknown_parameters({"profile", "stage", "seed", "overrides", "benchmark"})
-    opened = get_profile(profile)
+    _refuse_unknown_parameters("benchmark", "overrides", "profile", "seed", "stage")
+    profile = get_profile(profile)
     run = Run(
-        profile=opened,
-        stage=find_stage(stage, opened),
+        profile=profile,
+        stage=find_stage(stage, profile),
         seed=checks.whole_number("seed", seed),
         overrides=parse_overrides(overrides),
-        benchmark=find_benchmark(opened, benchmark),
+        benchmark=find_benchmark(profile, benchmark),
     )
     assert run.plan  # raises for an override that does not fit
     return run
@@ -333,27 +334,22 @@ def open_run(*, profile: object, stage: object, seed: object, overrides: object 
 def open_profile(
     *, profile: object, seeds: object = None, benchmark: object = "", scope: object = "ablation"
 ) -> tuple[Profile, range]:
-    """Check what a notebook about a whole profile was given; return the profile and its seeds.
+    """Check the parameters of a notebook about a whole profile; return the profile and its seeds.
 
-    On a benchmark that tests no other method, the profile is the one of the rungs alone.
+    On a benchmark that tests only the rungs, the profile has the scope "ablation".
     """
-    _refuse_unknown_parameters({"profile", "seeds", "benchmark", "scope"})
-    opened = get_profile(profile, scope)
-    if not find_benchmark(opened, benchmark).all_methods:
-        opened = get_profile(profile)
-    return opened, seed_range(opened, seeds)
+    _refuse_unknown_parameters("benchmark", "profile", "scope", "seeds")
+    profile = get_profile(profile, scope)
+    if not find_benchmark(profile, benchmark).all_methods:
+        profile = get_profile(profile)
+    return profile, seed_range(profile, seeds)
 
 
-def _refuse_unknown_parameters(known: set[str]) -> None:
+def _refuse_unknown_parameters(*known: str) -> None:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
-    for source in shell.user_ns.get("In", []) if shell else []:
-        if source.startswith("# Parameters\n"):
-            for name, value in _assignments(source):
-                if name not in known:
-                    checks.choose(f"parameter (its value was {value})", name, sorted(known))
-
-
-def _assignments(source: str) -> list[tuple[str, str]]:
-    lines = [node for node in ast.parse(source).body if isinstance(node, ast.Assign)]
-    return [(target.id, ast.unparse(node.value)) for node in lines for target in node.targets]
+    cells = shell.user_ns.get("In", []) if shell else []
+    lines = [line for cell in cells if cell.startswith("# Parameters\n") for line in ast.parse(cell).body]
+    for line in lines:
+        for target in line.targets if isinstance(line, ast.Assign) else ():
+            checks.choose(f"parameter (its value was {ast.unparse(line.value)})", target.id, known)

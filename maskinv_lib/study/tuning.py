@@ -1,11 +1,10 @@
-"""Trials: settings that are tried on validation people, and the best one of each stage as a file to be committed.
+"""Trials: settings tried on validation people; the best one of each stage is recorded in a file to be committed.
 
-``choices`` reads what was chosen, before any test set is opened.
+``choices`` reads the chosen settings, before any test set is opened.
 """
 
 import csv
 import dataclasses
-import io
 from pathlib import Path
 
 from maskinv_lib.study import choices
@@ -18,16 +17,16 @@ from maskinv_lib.utils import files
 COLUMNS = ("stage", "learning_rate", "faces", *(f"eer {condition}" for condition in CONDITIONS), "chosen")
 
 TRIAL_RESULT = "validation.json"
-"""What a finished trial leaves in its folder."""
+"""The result file of a finished trial."""
 
 TRIAL_SEED = 100
-"""Seed of the trials that choose settings: none of a study's own."""
+"""Seed of the trials; no study uses it."""
 
 
 def tuned_stages(profile: Profile) -> list[Stage]:
-    """Return the stages whose settings are chosen on validation people: those that train and take no other's settings.
+    """Return the stages that have a chosen learning rate of their own (``Stage.is_tuned``).
 
-    With the scope "all" also the other methods, all of our own candidates among them.
+    With the scope "all" also the other methods, among them all of our own candidates.
     """
     stages = known_stages(profile)
     others = [stage.name for stage in stages.values() if stage.question != "ablation"]
@@ -36,9 +35,9 @@ def tuned_stages(profile: Profile) -> list[Stage]:
 
 
 def stages_without_choice(profile: Profile) -> list[str]:
-    """Return the stages of a profile that still wait for a choice of their settings before they may be tested.
+    """Return the stages of a profile whose settings must still be chosen before they may be tested.
 
-    Where the rungs of rendered people run without one, they have the profile's own rate, the same for all.
+    The rungs on rendered people need no choice: without one, all of them have the profile's learning rate.
     """
     if not profile.trial_rates or (profile.scope == "ablation" and profile.faces.publishable):
         return []
@@ -46,29 +45,29 @@ def stages_without_choice(profile: Profile) -> list[str]:
 
 
 def trials(profile: Profile) -> list[Run]:
-    """Return the runs that choose a learning rate on validation people where none was chosen; their teacher is first.
+    """Return the trials of the stages without a chosen learning rate; their teacher is the first run.
 
-    Three rates a stage, each at the profile's ``trial_budget``. The teacher itself has the whole budget and the
-    profile's own rate, so that no trial depends on a choice. Empty where nothing is left to choose.
+    Three rates per stage, each with the profile's ``trial_budget``. The teacher has the whole budget and the profile's
+    learning rate, so that no trial depends on a choice. Empty if nothing is left to choose.
     """
     unchosen = [stage for stage in tuned_stages(profile) if stage.name not in profile.learning_rates]
     if not (unchosen and profile.trial_rates):
         return []
-    bare = dataclasses.replace(profile, learning_rates={})
+    untuned = dataclasses.replace(profile, learning_rates={})
     baseline = known_stages(profile)[profile.stages[0]]
-    runs = [Run(profile=bare, stage=baseline, seed=TRIAL_SEED, overrides={})]
+    runs = [Run(profile=untuned, stage=baseline, seed=TRIAL_SEED, overrides={})]
     for stage in unchosen:
         for rate in (profile.head_rates if stage.base else ()) or profile.trial_rates:
             overrides = {"budget": profile.trial_budget, "learning_rate": rate}
-            runs.append(Run(profile=bare, stage=stage, seed=TRIAL_SEED, overrides=overrides))
+            runs.append(Run(profile=untuned, stage=stage, seed=TRIAL_SEED, overrides=overrides))
     return runs
 
 
 def choice_rows(trials: list[dict]) -> list[dict[str, str]]:
     """Return one row per trial; a stage's best has the lowest mean EER of the two masked conditions, unseen masks.
 
-    trials: what ``pipeline.evaluate.trial`` returned, of all stages. Of equals the first is chosen; the trials' teacher
-    was given no rate and chooses nothing.
+    trials: the results of ``pipeline.evaluate.trial``, of all stages. Of equal ones the first is chosen; the teacher of
+    the trials has no tried rate, so that it is never chosen.
     """
     best: dict[str, dict] = {}
     for trial in trials:
@@ -91,17 +90,16 @@ def _masked_eer(trial: dict) -> float:
 
 
 def write_choices(profile: Profile) -> Path:
-    """Add to the choices of a profile those of its finished trials; one that is missing raises FileNotFoundError.
+    """Add the finished trials of a profile to its file of choices; a missing trial raises FileNotFoundError.
 
-    What was chosen before stays as it is: a new method is tried alone.
+    Earlier choices stay: only a new method is tried.
     """
     path = choices.choices_file(profile.faces)
     before = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) if path.exists() else []
     listed = {(row["stage"], row["learning_rate"]) for row in before}
     rows = choice_rows([files.read_json(run.folder / TRIAL_RESULT) for run in trials(profile)])
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows([*before, *(row for row in rows if (row["stage"], row["learning_rate"]) not in listed)])
-    files.write_text(path, text.getvalue())
+    with files.whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows([*before, *(row for row in rows if (row["stage"], row["learning_rate"]) not in listed)])
     return path

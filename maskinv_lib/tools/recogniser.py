@@ -161,7 +161,7 @@ def open_recogniser(path: Path | str, device: torch.device | str = "cpu") -> Ope
 def _refuse_combination(folder: Path) -> None:
     record = folder / "run.json"
     if record.is_file() and "how" in files.read_json(record).get("config", {}):
-        raise ValueError(f"{folder} combines other systems and has no model of its own. Open one of its parts.")
+        raise ValueError(f"{folder} combines other methods and has no model of its own. Open one of its parts.")
 
 
 def fixed_threshold(value: float) -> Threshold:

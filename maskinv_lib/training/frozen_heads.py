@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maskinv_lib.networks.heads import EUM, MaskClassifier
-from maskinv_lib.training.objectives import unit
 from maskinv_lib.training.progress import log_record, one_cycle
 from maskinv_lib.utils import checks
 from maskinv_lib.utils.checks import number
@@ -37,7 +36,8 @@ def srt_loss(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float =
         shapes = ", ".join(str(list(x.shape)) for x in (anchor, positive, negative))
         raise ValueError(f"Anchor, positive and negative must share one shape [batch, D], not {shapes}.")
     with torch.autocast(anchor.device.type, enabled=False):
-        a, p, n = unit(anchor), unit(positive.detach()), unit(negative.detach())
+        sides = (anchor, positive.detach(), negative.detach())
+        a, p, n = (F.normalize(side.float(), dim=1, eps=1e-6) for side in sides)
         to_positive, to_negative, between = ((x - y).square().sum(1) for x, y in ((a, p), (a, n), (p, n)))  # [B]
         distance = torch.where(to_negative.mean() >= between.mean(), between.mean(), to_negative)
         return F.relu(to_positive + margin - distance).mean()

@@ -1,4 +1,4 @@
-"""The rooms import in their order, all_runs public is described, and the commands that are written down exist."""
+"""Packages import in their order, everything public is documented, and the commands in documents exist."""
 
 import ast
 import os
@@ -21,44 +21,44 @@ README = ROOT / "README.md"
 
 def modules() -> dict[str, Path]:
     """Return every module of the library by its dotted name below the package; the package itself is ""."""
-    found = {}
+    paths = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
+        paths[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return paths
 
 
 def order() -> list[set[str]]:
-    """Return the packages in their order, as the library's docstring gives it; those of one step stand together."""
+    """Return the packages in their order in the library's docstring; each set holds the packages of one step."""
     line = next(line for line in maskinv_lib.__doc__.splitlines() if " < " in line)
     return [set(re.findall(r"\w+", step)) for step in line.split("<")]
 
 
 def imported(source: str, known: set[str]) -> set[str]:
-    """Return the modules of ``known`` that a module imports, wherever the import stands; a package is its __init__."""
-    found = set()
+    """Return the modules of ``known`` that a module imports, anywhere in its code; a package is its __init__."""
+    needed = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and node.level:
             raise AssertionError(f"line {node.lineno}: relative import")
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "maskinv_lib":
             base = node.module.partition(".")[2]
             names = {f"{base}.{alias.name}".strip(".") for alias in node.names}
-            found |= (names & known) | ({base} if names - known else set())
+            needed |= (names & known) | ({base} if names - known else set())
         elif isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[2] for alias in node.names if alias.name.startswith("maskinv_lib.")}
-    return found
+            needed |= {alias.name.partition(".")[2] for alias in node.names if alias.name.startswith("maskinv_lib.")}
+    return needed
 
 
 def imports() -> dict[str, set[str]]:
     """Return every module and the modules that it imports."""
-    found = modules()
-    return {name: imported(path.read_text(), set(found)) for name, path in found.items()}
+    paths = modules()
+    return {name: imported(path.read_text(), set(paths)) for name, path in paths.items()}
 
 
 def test_every_package_is_in_the_order_and_the_root_is_small():
-    found = {name.split(".")[0] for name in modules() if name}
-    assert found == set().union(*order())
-    assert len(found - {"__main__"}) <= 10
+    packages = {name.split(".")[0] for name in modules() if name}
+    assert packages == set().union(*order())
+    assert len(packages - {"__main__"}) <= 10
 
 
 @pytest.mark.parametrize("module", [name for name in modules() if name])
@@ -69,7 +69,7 @@ def test_a_package_imports_only_packages_before_it(module):
             break
         before |= step
     late = {name for name in imports()[module] if name and name.split(".")[0] not in before | {package}}
-    assert not late, f"{module} imports {', '.join(sorted(late))}, which stand beside it or behind it"
+    assert not late, f"{module} imports {', '.join(sorted(late))}, which are not before it in the order"
 
 
 def test_no_file_imports_itself_through_others():
@@ -90,7 +90,7 @@ def test_the_package_itself_imports_nothing():
     assert imports()[""] == set()
 
 
-def test_imports_are_found_wherever_they_stand():
+def test_imports_are_found_anywhere_in_the_code():
     known = {"", "a", "b", "b.c", "d", "g"}
     source = "from maskinv_lib import a\nimport maskinv_lib.b.c\nif 1:\n    from maskinv_lib.d import e\n"
     source += "def f():\n    from maskinv_lib import g\n"
@@ -112,14 +112,14 @@ def test_every_package_says_what_belongs_there_and_how_to_add_to_it():
 
 def public(path: Path) -> list[tuple[str, ast.AST]]:
     """Return (name, node) of a module's public functions and classes, and of their public methods."""
-    found = []
+    nodes = []
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
-            found.append((node.name, node))
+            nodes.append((node.name, node))
             inner = node.body if isinstance(node, ast.ClassDef) else []
             methods = [item for item in inner if isinstance(item, ast.FunctionDef) and not item.name.startswith("_")]
-            found += [(f"{node.name}.{item.name}", item) for item in methods]
-    return found
+            nodes += [(f"{node.name}.{item.name}", item) for item in methods]
+    return nodes
 
 
 def test_everything_public_has_a_docstring():
@@ -172,11 +172,11 @@ def test_make_hands_its_variables_on():
 def problem(command: str) -> str:
     """Say what is wrong with a shell command that a document shows; "" if all that it names exists."""
     words = [word for word in shlex.split(command, comments=True) if not re.fullmatch(r"[A-Z_]+=.*", word)]
-    given = dict(re.findall(r"-p (\w+) (\S+)", command)) | dict(re.findall(r"\b(\w+)=(\S+)", command.lower()))
-    given |= dict(re.findall(r"--(\w+) (\S+)", command))
-    if (name := given.get("profile", "smoke")) not in PROFILES:
+    options = dict(re.findall(r"-p (\w+) (\S+)", command)) | dict(re.findall(r"\b(\w+)=(\S+)", command.lower()))
+    options |= dict(re.findall(r"--(\w+) (\S+)", command))
+    if (name := options.get("profile", "smoke")) not in PROFILES:
         return f"no profile {name}"
-    if (name := given.get("stage", "kd-only")) not in STAGES:
+    if (name := options.get("stage", "kd-only")) not in STAGES:
         return f"no stage {name}"
     tool = Path(words[0]).name if words else ""
     if tool == "make":
@@ -215,9 +215,9 @@ def commands(markdown: str) -> list[str]:
 def test_the_readme_s_commands_exist():
     if not README.exists():
         pytest.skip("there is no README.md yet")
-    found = commands(README.read_text(encoding="utf-8"))
-    assert {"make study", "make test"} <= {" ".join(command.split()[:2]) for command in found}
-    assert {command: wrong for command in found if (wrong := problem(command))} == {}
+    examples = commands(README.read_text(encoding="utf-8"))
+    assert {"make study", "make test"} <= {" ".join(command.split()[:2]) for command in examples}
+    assert {command: wrong for command in examples if (wrong := problem(command))} == {}
 
 
 def test_the_readme_s_links_and_paths_exist():

@@ -1,4 +1,4 @@
-"""One set of dependencies said three times: ranges for pip and for conda, exact versions for both commands."""
+"""The same dependencies in three files: ranges for pip and for conda, exact versions for both."""
 
 import re
 import subprocess
@@ -23,9 +23,13 @@ def project() -> dict:
 def ranges() -> dict[str, str]:
     """Return the range of every dependency in pyproject.toml, tests' included, by its name in lower case."""
     texts = project()["dependencies"] + project()["optional-dependencies"]["test"]
-    found = {canonicalize_name(Requirement(text).name): str(Requirement(text).specifier) for text in texts}
-    assert len(found) == len(texts), "a dependency is named twice"
-    return found
+    specifiers = specifiers_of(texts)
+    assert len(specifiers) == len(texts), "a dependency is named twice"
+    return specifiers
+
+
+def specifiers_of(texts: list[str]) -> dict[str, str]:
+    return {canonicalize_name(Requirement(text).name): str(Requirement(text).specifier) for text in texts}
 
 
 def conda() -> dict:
@@ -39,9 +43,8 @@ def pins() -> dict[str, str]:
 
 def test_conda_s_ranges_are_those_of_pyproject():
     texts = [text for text in conda()["dependencies"] if isinstance(text, str) and text != "pip"]
-    found = {canonicalize_name(Requirement(text).name): str(Requirement(text).specifier) for text in texts}
     expected = {canonicalize_name(CONDA_NAMES.get(name, name)): text for name, text in ranges().items()}
-    assert found == {**expected, "python": project()["requires-python"]}
+    assert specifiers_of(texts) == {**expected, "python": project()["requires-python"]}
 
 
 def test_conda_has_both_channels_and_installs_the_project_itself():
@@ -59,11 +62,11 @@ def test_every_dependency_says_what_it_is_for():
 
 
 def test_constraints_pin_every_dependency_within_its_range():
-    found = pins()
-    assert found["torch"] == "2.13.0"
+    versions = pins()
+    assert versions["torch"] == "2.13.0"
     for name, text in ranges().items():
-        assert Version(found[name]) in Requirement(f"{name}{text}").specifier, name
-    assert all(version and not Version(version).local for version in found.values())
+        assert Version(versions[name]) in Requirement(f"{name}{text}").specifier, name
+    assert all(version and not Version(version).local for version in versions.values())
 
 
 def test_constraints_are_plain_pins_each_once():
@@ -125,15 +128,15 @@ def test_harmless_paths_and_links_are_not(text):
 
 
 def test_no_tracked_file_names_a_machine_s_folders_or_registry():
-    found = []
+    traces = []
     for name in tracked():
         path = ROOT / name
         if path.suffix in (".png", ".npz", ".safetensors") or not path.is_file():
             continue
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             if trace := TRACES.search(line):
-                found.append(f"{name}:{number}: {trace.group()}")
-    assert not found, "\n".join(found)
+                traces.append(f"{name}:{number}: {trace.group()}")
+    assert not traces, "\n".join(traces)
 
 
 def test_what_runs_write_is_ignored_by_git():

@@ -1,9 +1,9 @@
 """Notebooks are committed clean, call the library instead of being one, and explain every figure."""
 
 import ast
-import copy
 import inspect
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
@@ -35,7 +35,7 @@ def lint(book: NotebookNode, exercise: bool = False) -> list[str]:
     except nbformat.ValidationError as error:
         return [f"is no valid notebook: {str(error).splitlines()[0]}"]
     code = [cell for cell in book.cells if cell.cell_type == "code"]
-    problems = [found for cell in code for found in _state(cell) + _shape(cell, exercise)]
+    problems = [problem for cell in code for problem in _state(cell) + _shape(cell, exercise)]
     if not problems:
         problems += _parameters(code) + _figures(book.cells)
     return problems + _prose(book) + _layout(book)
@@ -87,8 +87,8 @@ def _parameters(code: list[NotebookNode]) -> list[str]:
     problems = ["computes in the cell tagged parameters"] if len(plain) != len(lines) else []
     for call in opened:
         known = inspect.signature(OPENERS[_name(call)]).parameters
-        given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
-        if call.args or set(given) != names or not names <= set(known) or any(k != v for k, v in given.items()):
+        keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+        if call.args or set(keywords) != names or not names <= set(known) or any(k != v for k, v in keywords.items()):
             problems.append(f"has parameters {sorted(names)}, but calls {ast.unparse(call)}")
     return problems
 
@@ -100,8 +100,8 @@ def _draws(cell: NotebookNode) -> bool:
 def _figures(cells: list[NotebookNode]) -> list[str]:
     """Words follow every figure; figures that stand in a row may share them."""
     problems = []
-    for place, cell in enumerate(cells):
-        after = next((later for later in cells[place + 1 :] if not _draws(later)), None)
+    for number, cell in enumerate(cells, 1):
+        after = next((later for later in cells[number:] if not _draws(later)), None)
         if _draws(cell) and (after is None or after.cell_type != "markdown"):
             problems.append(f"has a figure that nothing explains: {cell.source.splitlines()[-1]}")
     return problems
@@ -156,12 +156,12 @@ def test_the_workflow_s_notebooks_are_there():
 def test_what_a_notebook_takes_from_the_library_exists(path):
     """All that a notebook imports or takes from a module is there: a renamed function is found before a long run."""
     code = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "code")
-    known: dict[str, object] = {}
+    imported: dict[str, object] = {}
     lines = [line for line in code.splitlines() if line.startswith("from maskinv_lib")]
-    exec("\n".join(lines), known)
+    exec("\n".join(lines), imported)
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            module = known.get(node.value.id)
+            module = imported.get(node.value.id)
             assert not inspect.ismodule(module) or hasattr(module, node.attr), f"{path.name}: {ast.unparse(node)}"
 
 
@@ -174,8 +174,8 @@ def test_the_key_of_a_notebook_s_figures_follows_the_figures_that_it_draws():
 def test_defaults_open_a_known_run_or_profile(job):
     code = [cell for cell in read(notebook(job)).cells if cell.cell_type == "code"]
     tagged = next(cell for cell in code if "parameters" in cell.metadata.get("tags", []))
-    given = {ast.unparse(n.targets[0]): ast.literal_eval(n.value) for n in ast.parse(tagged.source).body}
-    opened = open_run(**given) if "stage" in given else open_profile(**given)
+    values = {ast.unparse(n.targets[0]): ast.literal_eval(n.value) for n in ast.parse(tagged.source).body}
+    opened = open_run(**values) if "stage" in values else open_profile(**values)
     if job == "train":
         assert opened.ancestor_files == [], "by default this notebook trains a stage that needs no other"
 
@@ -205,152 +205,75 @@ def test_a_good_notebook_passes():
     assert lint(good()) == []
 
 
-def outputs(book):
-    book.cells[2].outputs = [new_output("stream", text="x")]
+def add(cell: int, text: str) -> Callable:
+    """Return a function that adds text to a cell of a notebook."""
+    return lambda book: book.cells[cell].update(source=book.cells[cell].source + text)
 
 
-def counted(book):
-    book.cells[2].execution_count = 3
+def write(cell: int, text: str) -> Callable:
+    """Return a function that replaces the text of a cell of a notebook."""
+    return lambda book: book.cells[cell].update(source=text)
 
 
-def long_cell(book):
-    book.cells[2].source += "\nx = 1" * 15
-
-
-def definition(book):
-    book.cells[2].source += "\ndef f():\n    return 1"
-
-
-def klass(book):
-    book.cells[2].source += "\nclass C:\n    pass"
-
-
-def loop(book):
-    book.cells[2].source += "\nfor a in b:\n    c = 1\n    d = 2\n    e = 3\n    f = 4"
-
-
-def nested_loop(book):
-    book.cells[2].source += "\nfor a in b:\n    for c in d:\n        e = 3"
-
-
-def magic(book):
-    book.cells[2].source += "\n%matplotlib inline"
-
-
-def untagged(book):
-    book.cells[1].metadata = NotebookNode()
-
-
-def tagged_twice(book):
-    book.cells.insert(2, copy.deepcopy(book.cells[1]))
-    book.cells[2].id = "another"
-
-
-def another_name(book):
-    book.cells[1].source = 'profile = "smoke"\nseed = None'
-
-
-def one_more_name(book):
-    book.cells[1].source += "\nstage = 'kd-only'"
-
-
-def fixed_value(book):
-    book.cells[2].source = "study.open_profile(profile='laptop', seeds=seeds)"
-
-
-def computed(book):
-    book.cells[1].source = 'profile = "smoke"\nseeds = 1 + 1'
-
-
-def unexplained(book):
-    book.cells.pop()
-
-
-def explained_too_late(book):
-    book.cells.insert(5, new_code_cell("x = 1"))
-
-
-def result(book):
-    book.cells[5].source = "The EER falls to 3.14 %."
-
-
-def result_in_words(book):
-    book.cells[5].source = "By 2.5 percentage points."
-
-
-def speed(book):
-    book.cells[5].source = "It trains 340 faces/s."
-
-
-def trailing(book):
-    book.cells[5].source = "Words. \nMore."
-
-
-def empty(book):
-    book.cells.append(new_code_cell(""))
-
-
-def kernel(book):
-    book.metadata.kernelspec.name = "maskinv"
-
-
-def traces(book):
-    book.metadata.papermill = {"duration": 3}
-
-
-def cell_traces(book):
-    book.cells[2].metadata.papermill = {"status": "completed"}
-
-
-def untitled(book):
-    book.cells.pop(0)
-
-
-def invalid(book):
-    book.cells[0].source = 3
-
+DEFINITION, CLASS = add(2, "\ndef f():\n    return 1"), add(2, "\nclass C:\n    pass")
+COPY = NotebookNode({**good().cells[1], "id": "another"})
 
 BAD = {
-    outputs: "has outputs",
-    counted: "has an execution count",
-    long_cell: "has a code cell of 16 lines: chosen",
-    definition: "holds a FunctionDef: def f",
-    klass: "holds a ClassDef: class C",
-    loop: "holds a long loop: for a in b",
-    nested_loop: "holds a long loop: for a in b",
-    magic: "has a cell that is not Python",
-    untagged: "has 0 cells tagged parameters and 1 calls",
-    tagged_twice: "has 2 cells tagged parameters and 1 calls",
-    another_name: "has parameters ['profile', 'seed'], but calls study.open_profile",
-    one_more_name: "has parameters ['profile', 'seeds', 'stage'], but calls",
-    fixed_value: "has parameters ['profile', 'seeds'], but calls study.open_profile(profile='laptop'",
-    computed: "computes in the cell tagged parameters",
-    unexplained: "has a figure that nothing explains: figures.stage_rates",
-    explained_too_late: "has a figure that nothing explains: figures.stage_rates",
-    result: "types a result: 3.14 %",
-    result_in_words: "types a result: 2.5 percent",
-    speed: "types a result: 340 faces/s",
-    trailing: "has spaces at the end of a line: 'Words. '",
-    empty: "has an empty cell",
-    kernel: "wants the kernel maskinv, not python3",
-    traces: "keeps metadata papermill",
-    cell_traces: "keeps metadata papermill",
-    untitled: "does not begin with a title",
-    invalid: "is no valid notebook",
+    "outputs": (lambda book: book.cells[2].update(outputs=[new_output("stream", text="x")]), "has outputs"),
+    "count": (lambda book: book.cells[2].update(execution_count=3), "has an execution count"),
+    "long cell": (add(2, "\nx = 1" * 15), "has a code cell of 16 lines: chosen"),
+    "function": (DEFINITION, "holds a FunctionDef: def f"),
+    "class": (CLASS, "holds a ClassDef: class C"),
+    "loop": (add(2, "\nfor a in b:\n    c = 1\n    d = 2\n    e = 3\n    f = 4"), "holds a long loop: for a in b"),
+    "nested loop": (add(2, "\nfor a in b:\n    for c in d:\n        e = 3"), "holds a long loop: for a in b"),
+    "magic": (add(2, "\n%matplotlib inline"), "has a cell that is not Python"),
+    "untagged": (lambda book: book.cells[1].metadata.clear(), "has 0 cells tagged parameters and 1 calls"),
+    "tagged twice": (lambda book: book.cells.insert(2, COPY), "has 2 cells tagged parameters and 1 calls"),
+    "another name": (
+        write(1, 'profile = "smoke"\nseed = None'),
+        "has parameters ['profile', 'seed'], but calls study.open_profile",
+    ),
+    "one more name": (add(1, "\nstage = 'kd-only'"), "has parameters ['profile', 'seeds', 'stage'], but calls"),
+    "fixed value": (
+        write(2, "study.open_profile(profile='laptop', seeds=seeds)"),
+        "has parameters ['profile', 'seeds'], but calls study.open_profile(profile='laptop'",
+    ),
+    "computed": (write(1, 'profile = "smoke"\nseeds = 1 + 1'), "computes in the cell tagged parameters"),
+    "unexplained": (lambda book: book.cells.pop(), "has a figure that nothing explains: figures.stage_rates"),
+    "explained too late": (
+        lambda book: book.cells.insert(5, new_code_cell("x = 1")),
+        "has a figure that nothing explains: figures.stage_rates",
+    ),
+    "result": (write(5, "The EER falls to 3.14 %."), "types a result: 3.14 %"),
+    "result in words": (write(5, "By 2.5 percentage points."), "types a result: 2.5 percent"),
+    "speed": (write(5, "It trains 340 faces/s."), "types a result: 340 faces/s"),
+    "trailing spaces": (write(5, "Words. \nMore."), "has spaces at the end of a line: 'Words. '"),
+    "empty": (lambda book: book.cells.append(new_code_cell("")), "has an empty cell"),
+    "kernel": (
+        lambda book: book.metadata.kernelspec.update(name="maskinv"),
+        "wants the kernel maskinv, not python3",
+    ),
+    "metadata": (lambda book: book.metadata.update(papermill={"duration": 3}), "keeps metadata papermill"),
+    "cell metadata": (
+        lambda book: book.cells[2].metadata.update(papermill={"status": "completed"}),
+        "keeps metadata papermill",
+    ),
+    "untitled": (lambda book: book.cells.pop(0), "does not begin with a title"),
+    "invalid": (write(0, 3), "is no valid notebook"),
 }
 
 
-@pytest.mark.parametrize("spoil", BAD, ids=lambda spoil: spoil.__name__)
-def test_each_fault_is_found_and_said(spoil):
+@pytest.mark.parametrize(("spoil", "message"), BAD.values(), ids=BAD)
+def test_each_fault_is_found_and_reported(spoil, message):
     book = good()
     spoil(book)
     problems = lint(book)
-    assert problems and problems[0].startswith(BAD[spoil]), problems
+    assert problems and problems[0].startswith(message), problems
 
 
 def test_exercises_may_define_functions_but_no_classes():
     book = good()
-    definition(book)
+    DEFINITION(book)
     assert lint(book, exercise=True) == []
-    klass(book)
+    CLASS(book)
     assert lint(book, exercise=True) != []

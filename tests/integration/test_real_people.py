@@ -1,4 +1,4 @@
-"""The ladder on real faces, end to end on small files that the tests write: a record file, a teacher, a .bin set."""
+"""The ablation on real faces, end to end on small files that the tests write: records, a teacher, a .bin set."""
 
 import csv
 import dataclasses
@@ -23,11 +23,11 @@ from maskinv_lib.study.profiles import LOOKALIKES, PROFILES, get_profile
 from maskinv_lib.study.runs import open_profile, open_run, planned_runs
 from maskinv_lib.utils import files, paths
 from maskinv_lib.utils.files import file_hash
-from tests.conftest import run_module
+from tests.conftest import rules_of, run_module
 
 STAGES = tuple(stage.name for stage in REAL_ABLATION)
 
-TOLD = """
+SETTINGS = """
 training = "people"
 teacher = "teacher.safetensors"
 without = [11]
@@ -38,6 +38,9 @@ benchmarks = [{name = "pairs", path = "pairs.bin"}, {name = "others", path = "ot
 """
 
 
+FILES = ("people", "teacher.safetensors", "pairs.bin")
+
+
 def hwc(faces):
     return faces.images.permute(0, 2, 3, 1).numpy()
 
@@ -46,21 +49,21 @@ def hwc(faces):
 def data(patterned, tmp_path_factory):
     """A data folder: twelve people as records, a teacher with random weights, one of two sets of pairs."""
     root = tmp_path_factory.mktemp("data")
-    (root / "maskinv.toml").write_text(TOLD)
+    (root / "maskinv.toml").write_text(SETTINGS)
     write_records(root / "people", zip(hwc(patterned), patterned.identity.tolist(), strict=True))
     save_network(root / "teacher.safetensors", build_network("compact", 16, seed=5), {})
     genuine = [(4 * p, 4 * p + 1) for p in range(10)]
     impostor = [(4 * p, 4 * p + 5) for p in range(10)]
-    order = [place for both in zip(genuine, impostor, strict=True) for pair in both for place in pair]
+    order = [face for both in zip(genuine, impostor, strict=True) for pair in both for face in pair]
     write_bin(root / "pairs.bin", list(hwc(patterned)[order]), [True, False] * 10)
     return root
 
 
-def folder_of(data, tmp_path, told, *names):
-    """Return a data folder that says ``told`` and shares the named files with ``data``."""
+def folder_of(data, tmp_path, settings, *names):
+    """Return a data folder with its own settings that shares the named files with ``data``."""
     root = tmp_path / "other"
     root.mkdir()
-    (root / "maskinv.toml").write_text(told)
+    (root / "maskinv.toml").write_text(settings)
     for name in names:
         (root / name).symlink_to(data / name)
     return root
@@ -75,9 +78,9 @@ def small(profile):
 @pytest.fixture
 def real(data, tmp_path, monkeypatch):
     """The real profile on that folder, four steps of four faces a stage."""
-    made = PROFILES["real"]
+    build = PROFILES["real"]
     monkeypatch.setenv("MASKINV_DATA", str(data))
-    monkeypatch.setitem(PROFILES, "real", lambda: small(made()))
+    monkeypatch.setitem(PROFILES, "real", lambda: small(build()))
     return get_profile("real")
 
 
@@ -86,7 +89,7 @@ def run_of(stage, seed=0):
 
 
 def test_a_benchmark_whose_file_is_not_there_is_named_as_absent(real):
-    assert [one.name for one in real.benchmarks] == ["pairs"]
+    assert [benchmark.name for benchmark in real.benchmarks] == ["pairs"]
     assert real.absent == ("others",)
     assert "Not at hand when this ran: others" in explain.caveat(real)
 
@@ -114,7 +117,7 @@ def test_every_student_starts_from_the_teacher_and_spends_the_same(real):
     assert run_of("teacher").faces_spent == 0
 
 
-def test_the_whole_ladder_to_verdicts(real):
+def test_the_whole_ablation_to_verdicts(real):
     for run in planned_runs(real, range(2)):
         train.train(run)
         evaluate.evaluate_run(run.evaluations[0])
@@ -137,8 +140,8 @@ def test_the_whole_ladder_to_verdicts(real):
     head = (run_of("kd-only").evaluation_folder / "metrics.json").read_text()
     assert f'"teacher_sha256":"{file_hash(real.faces.root / "teacher.safetensors")}"' in head
     assert file_hash(real.faces.root / "teacher.safetensors") in explain.caveat(real)
-    one, other = (gathered["teacher"][seed].evaluations for seed in range(2))
-    assert all(one[place].metrics == other[place].metrics for place in one)  # an import has no seed
+    first, second = (gathered["teacher"][seed].evaluations for seed in range(2))
+    assert all(first[case].metrics == second[case].metrics for case in first)  # an import has no seed
     text = (run_of("kd-only").evaluation_folder / "metrics.json").read_text()
     assert '"fmr":[' in text and '"thresholds":' not in text  # they would be scores of single pairs
     assert np.isnan(gathered["kd-only"][0].curves[comparison.conditions(gathered)[0]].thresholds).all()
@@ -155,19 +158,16 @@ def test_trials_choose_on_validation_people_alone(real, monkeypatch, tmp_path):
     assert len(trials) == 1 + 3 * (len(STAGES) - 1)
     assert {run.seed for run in trials} == {tuning.TRIAL_SEED}
     for run in trials[:4]:
-        found = evaluate.trial(run)
-        assert set(found["eer"]) == set(CONDITIONS)
+        assert set(evaluate.trial(run)["eer"]) == set(CONDITIONS)
     assert not (paths.runs() / "real" / "openings.csv").exists()
     with pytest.raises(FileNotFoundError):
         tuning.write_choices(real)
 
 
-def test_heads_start_anew_and_so_are_tried_with_the_rates_of_sgd(real):
+def test_heads_start_from_random_weights_and_are_tried_with_the_rates_of_sgd(real):
     trials = tuning.trials(get_profile("real", "all"))
-    rates = {
-        name: [run.overrides["learning_rate"] for run in trials if run.stage.name == name] for name in ("eum", "ekd")
-    }
-    assert rates == {"eum": [0.025, 0.05, 0.1], "ekd": [5e-4, 1e-3, 2e-3]}
+    for name, rates in {"eum": [0.025, 0.05, 0.1], "ekd": [5e-4, 1e-3, 2e-3]}.items():
+        assert [run.overrides["learning_rate"] for run in trials if run.stage.name == name] == rates
 
 
 def test_a_new_method_is_tried_alone_and_added_to_the_choices(real, monkeypatch, tmp_path, capsys):
@@ -177,10 +177,9 @@ def test_a_new_method_is_tried_alone_and_added_to_the_choices(real, monkeypatch,
 
     def finish():
         for number, run in enumerate(tuning.trials(get_profile("real"))):
-            found = {"stage": run.stage.name, "learning_rate": run.overrides.get("learning_rate"), "faces": 8}
-            files.write_json(
-                run.folder / "validation.json", {**found, "eer": {**eer, "masked-masked": 1 - number / 99}}
-            )
+            trial = {"stage": run.stage.name, "learning_rate": run.overrides.get("learning_rate"), "faces": 8}
+            trial["eer"] = {**eer, "masked-masked": 1 - number / 99}
+            files.write_json(run.folder / "validation.json", trial)
         tuning.write_choices(get_profile("real"))
 
     finish()
@@ -200,24 +199,24 @@ def test_the_best_trial_of_a_stage_is_chosen_and_read_back(monkeypatch, tmp_path
         eer = dict(zip(CONDITIONS, (0.01, mixed, masked), strict=True))
         return {"stage": stage, "learning_rate": rate, "faces": 8, "eer": eer}
 
-    found = [
+    trials = [
         trial("teacher", None, 0.2, 0.2),
         trial("kd-only", 1e-3, 0.10, 0.20),
         trial("kd-only", 2e-3, 0.16, 0.12),
         trial("maskinv-lg", 5e-4, 0.3, 0.3),
         trial("maskinv-lg", 1e-3, 0.3, 0.3),
     ]
-    assert [row["chosen"] for row in tuning.choice_rows(found)] == ["no", "no", "yes", "yes", "no"]
+    assert [row["chosen"] for row in tuning.choice_rows(trials)] == ["no", "no", "yes", "yes", "no"]
     path = tmp_path / "real.csv"
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, tuning.COLUMNS)
         writer.writeheader()
-        writer.writerows(tuning.choice_rows(found))
+        writer.writerows(tuning.choice_rows(trials))
     monkeypatch.setattr(choices, "choices_file", lambda of: path)
     assert choices.chosen_rates(None) == {"kd-only": 2e-3, "maskinv-lg": 5e-4}
 
 
-def test_data_that_are_missing_are_named_with_the_remedy(real, data, monkeypatch, tmp_path):
+def test_missing_data_are_named_with_the_remedy(real, data, monkeypatch, tmp_path):
     monkeypatch.setenv("MASKINV_DATA", str(tmp_path / "nowhere"))
     with pytest.raises(FileNotFoundError, match=r"MASKINV_DATA=.*nowhere is no folder"):
         get_profile("real")
@@ -232,21 +231,16 @@ def test_data_that_are_missing_are_named_with_the_remedy(real, data, monkeypatch
 
 
 def test_a_teacher_of_another_network_is_refused(real, data, monkeypatch, tmp_path):
-    told = TOLD.replace('"compact"', '"iresnet18"')
-    monkeypatch.setenv(
-        "MASKINV_DATA", str(folder_of(data, tmp_path, told, "people", "teacher.safetensors", "pairs.bin"))
-    )
+    root = folder_of(data, tmp_path, SETTINGS.replace('"compact"', '"iresnet18"'), *FILES)
+    monkeypatch.setenv("MASKINV_DATA", str(root))
     with pytest.raises(ValueError, match=r"teacher\.safetensors holds compact, 16-D, not iresnet18"):
         train.train(open_run(profile="real", stage="teacher", seed=0))
     assert not (paths.runs() / "real" / "seed-0" / "teacher" / "model.safetensors").exists()
 
 
-def test_a_key_holds_the_files_of_the_data_not_their_place(real, data, monkeypatch, tmp_path):
+def test_a_key_depends_on_the_content_of_the_data_not_on_their_folder(real, data, monkeypatch, tmp_path):
     before = [(run_of(stage).key, run_of(stage).evaluation_key) for stage in STAGES]
-    moved = tmp_path / "moved"
-    moved.mkdir()
-    for name in ("maskinv.toml", "people", "teacher.safetensors", "pairs.bin"):
-        (moved / name).symlink_to(data / name)
+    moved = folder_of(data, tmp_path, SETTINGS, *FILES)
     monkeypatch.setenv("MASKINV_DATA", str(moved))
     assert [(run_of(stage).key, run_of(stage).evaluation_key) for stage in STAGES] == before
     (moved / "teacher.safetensors").unlink()
@@ -254,7 +248,7 @@ def test_a_key_holds_the_files_of_the_data_not_their_place(real, data, monkeypat
     assert not {run_of(stage).key for stage in STAGES} & {key for key, _ in before}
 
 
-def test_an_unknown_word_in_the_data_folder_s_file_is_refused(data, monkeypatch, tmp_path):
+def test_an_unknown_setting_of_the_data_folder_is_refused(data, monkeypatch, tmp_path):
     (tmp_path / "maskinv.toml").write_text('techer = "x"\n')
     monkeypatch.setenv("MASKINV_DATA", str(tmp_path))
     with pytest.raises(ValueError, match=r"'techer'.*teacher"):
@@ -299,7 +293,7 @@ def test_look_alikes_are_left_out_of_the_default_training_set_alone(data, monkey
     assert get_profile("real").faces.without == ()
 
 
-def test_nothing_is_touched_where_the_data_are_not_at_hand(real, monkeypatch):
+def test_nothing_changes_where_the_data_are_missing(real, monkeypatch):
     jobs.prepare(real, planned_runs(real, range(1)))
     folder = jobs.study_folder(real)
     before = {path: path.read_text() for path in folder.rglob("*") if path.is_file()}
@@ -324,8 +318,8 @@ def test_a_set_of_other_pictures_with_the_same_names_and_sizes_is_another_set(tm
     assert fingerprint(tmp_path, "nowhere") == fingerprint(None, "set") == "missing"
 
 
-def test_students_inherit_the_contract_that_the_data_folder_tells(data, monkeypatch, tmp_path):
-    root = folder_of(data, tmp_path, TOLD + '\ncontract = "zero to one"\n', "people", "pairs.bin")
+def test_students_inherit_the_contract_set_in_the_data_folder(data, monkeypatch, tmp_path):
+    root = folder_of(data, tmp_path, SETTINGS + '\ncontract = "zero to one"\n', "people", "pairs.bin")
     weights = build_network("iresnet18", 16, seed=5).state_dict()
     torch.save(weights, root / "teacher.pth")
     text = (root / "maskinv.toml").read_text().replace("compact", "iresnet18").replace(".safetensors", ".pth")
@@ -339,27 +333,27 @@ def test_students_inherit_the_contract_that_the_data_folder_tells(data, monkeypa
 
 
 def test_a_protocol_of_sessions_is_a_benchmark_without_unmasked_pairs(data, monkeypatch, tmp_path):
-    root = folder_of(data, tmp_path, TOLD, "people", "teacher.safetensors")
+    root = folder_of(data, tmp_path, SETTINGS, "people", "teacher.safetensors")
     rows = [(0, 1, 0, "reference"), (0, 2, 1, "probe"), (0, 1, 1, "reference"), (1, 1, 0, "reference")]
     rows += [(1, 2, 1, "probe"), (1, 1, 1, "reference")]
     (root / "field").mkdir()
-    for place in range(len(rows)):
-        rough = np.random.default_rng(place).integers(0, 256, (7, 7, 3), dtype=np.uint8)
-        Image.fromarray(rough).resize((112, 112)).save(root / "field" / f"{place}.png")
-    text = "".join(f"{place}.png,{','.join(map(str, row))}\n" for place, row in enumerate(rows))
+    for number in range(len(rows)):
+        pixels = np.random.default_rng(number).integers(0, 256, (7, 7, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((112, 112)).save(root / "field" / f"{number}.png")
+    text = "".join(f"{number}.png,{','.join(map(str, row))}\n" for number, row in enumerate(rows))
     (root / "field/pairs.csv").write_text("image,identity,session,masked,role\n" + text)
-    told = '{name = "field", path = "field/pairs.csv", protocol = "sessions"}'
-    (root / "maskinv.toml").write_text(TOLD.partition("benchmarks")[0] + f"benchmarks = [{told}]\n")
+    benchmarks = 'benchmarks = [{name = "field", path = "field/pairs.csv", protocol = "sessions"}]'
+    (root / "maskinv.toml").write_text(SETTINGS.partition("benchmarks")[0] + benchmarks + "\n")
     monkeypatch.setenv("MASKINV_DATA", str(root))
     run = open_run(profile="real", stage="teacher", seed=0)
     train.train(run)
     gathered = {"teacher": [evaluate.evaluate_run(run)]}
     assert comparison.conditions(gathered) == [("masked-unmasked", "real"), ("masked-masked", "real")]
     assert comparison.released_cases(gathered) == []
-    assert comparison.shown_scores(gathered["teacher"][0]) == {}  # two genuine pairs are nobody's histogram
+    assert comparison.shown_scores(gathered["teacher"][0]) == {}  # two genuine pairs are too few for a histogram
     means = comparison.rate_by_stage(gathered, comparison.conditions(gathered))
     both = comparison.metrics_by_stage(gathered, comparison.conditions(gathered), "eer", "accuracy")
-    assert {tuple(found["teacher"]) for found in both.values()} == {("eer",)}  # without folds there is no accuracy
+    assert {tuple(metrics["teacher"]) for metrics in both.values()} == {("eer",)}  # without folds there is no accuracy
     assert list(means) == ["masked-unmasked, real masks", "masked-masked, real masks"]
 
 
@@ -372,49 +366,32 @@ def test_rates_that_were_chosen_reach_the_plan(real):
 
 @pytest.mark.study
 def test_the_workflow_plans_a_job_per_benchmark_and_the_trials(data, tmp_path, monkeypatch):
-    both = tmp_path / "data"
-    both.mkdir()
-    for name in ("maskinv.toml", "people", "teacher.safetensors", "pairs.bin"):
-        (both / name).symlink_to(data / name)
+    both = folder_of(data, tmp_path, SETTINGS, *FILES)
     (both / "others.bin").symlink_to(data / "pairs.bin")
     settings = {"MASKINV_DATA": str(both), "MASKINV_RUNS": str(tmp_path / "runs")}
-    command = (
-        "snakemake",
-        "--snakefile",
-        "workflow/Snakefile",
-        "--cores",
-        "1",
-        "--dry-run",
-        "--config",
-        "profile=real",
-    )
-    found = run_module(*command, **settings)
-    assert found.returncode == 0, found.stderr
-    lines = [line for line in found.stdout.splitlines() if line.startswith(("rule ", "localrule "))]
-    names = {line.split()[1].rstrip(":") for line in lines}
+    options = ("--cores", "1", "--dry-run", "--config", "profile=real")
+    command = ("snakemake", "--snakefile", "workflow/Snakefile", *options)
+    process = run_module(*command, **settings)
+    assert process.returncode == 0, process.stderr
     stages = [stage.replace("-", "_") for stage in STAGES]
     evaluations = {f"evaluate_{stage}_seed_0_on_{name}" for stage in stages for name in ("pairs", "others")}
     trainings = {f"train_{stage}_seed_0" for stage in stages}
-    assert (
-        names
-        == {"all", "open_the_data", "compare_the_stages_on_pairs", "compare_the_stages_on_others"}
-        | trainings
-        | evaluations
-    )
-    found = run_module(*command, "--", "trials", **settings)
-    assert found.stdout.count("rule try_") == len(STAGES) * 3 - 2, found.stderr
+    study = {"all", "open_the_data", "compare_the_stages_on_pairs", "compare_the_stages_on_others"}
+    assert rules_of(process) == study | trainings | evaluations
+    process = run_module(*command, "--", "trials", **settings)
+    assert process.stdout.count("rule try_") == len(STAGES) * 3 - 2, process.stderr
 
 
-def test_drawn_masks_judge_the_rungs_alone_and_real_ones_every_system(data, monkeypatch, tmp_path):
-    told = TOLD.replace('path = "pairs.bin"}', 'path = "pairs.bin", all_methods = false}')
-    root = folder_of(data, tmp_path, told, "people", "teacher.safetensors", "pairs.bin")
+def test_drawn_masks_test_the_rungs_alone_and_real_ones_every_method(data, monkeypatch, tmp_path):
+    settings = SETTINGS.replace('path = "pairs.bin"}', 'path = "pairs.bin", all_methods = false}')
+    root = folder_of(data, tmp_path, settings, *FILES)
     monkeypatch.setenv("MASKINV_DATA", str(root))
     alone = get_profile("real", "all")
-    assert all(len(run.evaluations) == 1 for run in planned_runs(alone, range(1)))  # else nothing judged them
+    assert all(len(run.evaluations) == 1 for run in planned_runs(alone, range(1)))  # otherwise nothing would test them
     (root / "others.bin").symlink_to(data / "pairs.bin")
     wide = get_profile("real", "all")
-    judged = {run.name: [one.benchmark.name for one in run.evaluations] for run in planned_runs(wide, range(1))}
-    assert judged["kd-only"] == ["pairs", "others"] and judged["ekd"] == judged["full-and-upper"] == ["others"]
+    tested = {run.name: [test.benchmark.name for test in run.evaluations] for run in planned_runs(wide, range(1))}
+    assert tested["kd-only"] == ["pairs", "others"] and tested["ekd"] == tested["full-and-upper"] == ["others"]
     opened = {name: open_profile(profile="real", benchmark=name, scope="all")[0] for name in ("pairs", "others")}
     assert opened["pairs"].methods == STAGES and opened["others"].methods == wide.methods
     jobs.prepare(wide, planned_runs(wide, range(1)))
@@ -425,10 +402,10 @@ def test_drawn_masks_judge_the_rungs_alone_and_real_ones_every_system(data, monk
 @pytest.mark.study
 def test_the_notebooks_run_on_real_faces_and_show_no_picture(data, tmp_path):
     settings = {"MASKINV_DATA": str(data), "MASKINV_RUNS": str(tmp_path / "runs")}
-    given = ["-p", "profile", "real", "-p", "stage", "teacher", "-p", "seed", "0"]
+    parameters = ["-p", "profile", "real", "-p", "stage", "teacher", "-p", "seed", "0"]
     for name in ("02-train-a-stage", "03-evaluate-a-stage"):
         command = ("maskinv_lib", "notebook", f"notebooks/{name}.ipynb", str(tmp_path / f"{name}.ipynb"))
-        done = run_module(*command, *given, **settings)
+        done = run_module(*command, *parameters, **settings)
         assert done.returncode == 0, done.stderr
     text = (tmp_path / "03-evaluate-a-stage.ipynb").read_text()
     assert "Pictures of real people are not shown." in text

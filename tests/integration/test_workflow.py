@@ -18,7 +18,7 @@ from maskinv_lib.evaluation.metrics import NOT_MEASURABLE
 from maskinv_lib.evaluation.verdicts import COLUMNS
 from maskinv_lib.reports.comparison import METRIC_COLUMNS
 from maskinv_lib.study.profiles import STAGES, get_profile
-from tests.conftest import ROOT, run_module
+from tests.conftest import ROOT, rules_of, run_module
 
 pytestmark = pytest.mark.study
 
@@ -39,12 +39,11 @@ def snakemake(root: Path, folder: Path, *options: str) -> subprocess.CompletedPr
     return run_module(*command, "--config", "profile=smoke", *options, cwd=root, **settings(folder))
 
 
-def planned_jobs(root: Path, folder: Path) -> set[str]:
+def planned_jobs(root: Path, folder: Path, *options: str) -> set[str]:
     """Return the names of the jobs that the workflow would run now."""
-    found = snakemake(root, folder, "--dry-run")
-    assert found.returncode == 0, found.stdout + found.stderr
-    lines = (found.stdout + found.stderr).splitlines()
-    return {line.split()[1].rstrip(":") for line in lines if line.startswith(("rule ", "localrule "))} - {"all"}
+    process = snakemake(root, folder, *options, "--dry-run")
+    assert process.returncode == 0, process.stdout + process.stderr
+    return rules_of(process) - {"all"}
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +52,13 @@ def finished(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
     done = run_module("maskinv_lib", "study", "--profile", "smoke", **settings(folder))
     assert done.returncode == 0, done.stdout + done.stderr
-    (folder / "said").write_text(done.stdout)
+    (folder / "output").write_text(done.stdout)
     return folder
 
 
 @pytest.fixture
 def copy(finished, tmp_path) -> tuple[Path, Path]:
-    """A checkout whose files a test may change, in a folder with a space, and a finished study beside it."""
+    """A checkout whose files a test may change, in a folder with a space, and a finished study."""
     root, folder = tmp_path / "a check out", tmp_path / "study"
     for name in CHECKOUT:
         source = ROOT / name
@@ -72,9 +71,9 @@ def copy(finished, tmp_path) -> tuple[Path, Path]:
 
 
 def test_a_study_says_what_it_does_and_what_to_open(finished):
-    said = (finished / "said").read_text()
-    assert "train elasticface-arc, seed 0: done in" in said and "left" in said
-    assert "masked-masked" in said and f"Open first: {finished}/runs/smoke/compare.ipynb" in said
+    output = (finished / "output").read_text()
+    assert "train elasticface-arc, seed 0: done in" in output and "left" in output
+    assert "masked-masked" in output and f"Open first: {finished}/runs/smoke/compare.ipynb" in output
 
 
 def test_a_study_leaves_executed_notebooks_models_and_tables(finished):
@@ -164,11 +163,8 @@ def test_an_added_stage_runs_only_itself_and_the_comparison(copy):
 
 def test_a_second_seed_runs_only_itself_and_the_comparison(copy):
     root, folder = copy
-    found = snakemake(root, folder, "seeds=2", "--dry-run")
-    names = {
-        line.split()[1].rstrip(":") for line in found.stdout.splitlines() if line.startswith(("rule ", "localrule "))
-    }
-    assert names - {"all"} == {name.replace("seed_0", "seed_1") for name in JOBS - STUDY} | {"compare_the_stages"}
+    second = {name.replace("seed_0", "seed_1") for name in JOBS - STUDY}
+    assert planned_jobs(root, folder, "seeds=2") == second | {"compare_the_stages"}
 
 
 def test_published_stages_are_put_back_and_not_trained_again(copy):
@@ -219,13 +215,13 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("given", BAD)
-def test_wrong_parameters_end_with_one_clear_error_and_write_nothing(given, tmp_path):
+@pytest.mark.parametrize("parameter", BAD)
+def test_wrong_parameters_end_with_one_clear_error_and_write_nothing(parameter, tmp_path):
     command = ["papermill", "notebooks/02-train-a-stage.ipynb", str(tmp_path / "out.ipynb"), "--no-progress-bar"]
-    done = run_module(*command, "-p", "profile", "smoke", "-p", *given, MASKINV_RUNS=str(tmp_path / "runs"))
+    done = run_module(*command, "-p", "profile", "smoke", "-p", *parameter, MASKINV_RUNS=str(tmp_path / "runs"))
     assert done.returncode != 0
     last = [line for line in done.stderr.splitlines() if line.strip()][-1]
-    assert last.startswith("ValueError: ") and all(word in last for word in BAD[given]), last
+    assert last.startswith("ValueError: ") and all(word in last for word in BAD[parameter]), last
     assert not (tmp_path / "runs").exists()
 
 
@@ -260,10 +256,10 @@ def test_a_failed_job_s_half_result_does_not_count(tmp_path):
 def wait_for(condition, seconds: float = 120.0):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if found := condition():
-            return found
+        if result := condition():
+            return result
         time.sleep(0.05)
-    pytest.fail("waited in vain")
+    pytest.fail(f"nothing happened in {seconds} s")
 
 
 def test_a_killed_kernel_fails_the_study_and_the_same_command_finishes_it(copy, finished):
@@ -281,16 +277,15 @@ def test_a_killed_kernel_fails_the_study_and_the_same_command_finishes_it(copy, 
     second = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     assert second.returncode != 0 and "is in use by process" in second.stderr
     os.kill(int((run / "lock").read_text()), signal.SIGKILL)
-    said, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode != 0
-    assert "FAILED: train elasticface-arc, seed 0" in said and str(run / "train.failed.ipynb") in said
+    assert "FAILED: train elasticface-arc, seed 0" in output and str(run / "train.failed.ipynb") in output
     assert not (run / "model.safetensors").exists() and not (run / "train.ipynb").exists()
     again = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stdout + again.stderr
     for name in ("metrics.csv", "differences.csv"):
-        assert (folder / "runs/smoke/tables" / name).read_bytes() == (
-            finished / "runs/smoke/tables" / name
-        ).read_bytes()
+        tables = [(study / "runs/smoke/tables" / name).read_bytes() for study in (folder, finished)]
+        assert tables[0] == tables[1]
 
 
 def test_a_missing_teacher_names_the_command_and_writes_nothing(tmp_path):

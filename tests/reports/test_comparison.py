@@ -1,4 +1,4 @@
-"""A study read from its runs: paired, with means over seeds, and as tables for other programs."""
+"""A study read from its runs: means over seeds, differences, and CSV files."""
 
 import shutil
 
@@ -15,37 +15,36 @@ MASKED = ("masked-masked", "unseen")
 
 
 @pytest.fixture
-def results(ladder):
+def results(ablation):
     return comparison.read_results(tiny.profile())[0]
 
 
-def test_the_rungs_are_read_in_order_and_says_where_from(ladder):
-    found, source = comparison.read_results(tiny.profile(), 1)
-    assert list(found) == list(tiny.RUNGS) and source == "computed in this run"
-    assert comparison.seeds_in_words(found) == "1 seed"
-    expected = ladder[1]["kd-only"].evaluations[MASKED].metrics["eer"]
-    assert found["kd-only"][0].evaluations[MASKED].metrics["eer"] == expected
+def test_the_rungs_are_read_in_order_with_their_source(ablation):
+    rungs, source = comparison.read_results(tiny.profile(), 1)
+    assert list(rungs) == list(tiny.RUNGS) and source == "computed in this run"
+    assert comparison.seeds_in_words(rungs) == "1 seed"
+    expected = ablation[1]["kd-only"].evaluations[MASKED].metrics["eer"]
+    assert rungs["kd-only"][0].evaluations[MASKED].metrics["eer"] == expected
 
 
-def test_a_missing_seed_names_the_command(ladder):
+def test_a_missing_seed_names_the_command(ablation):
     with pytest.raises(FileNotFoundError, match=r"elasticface-arc, seed 1 has no readable.*03-evaluate.*-p seed 1"):
         comparison.read_results(tiny.profile(), 2)
 
 
-def test_where_nothing_ran_the_published_stages_are_read(shared, ladder, fresh, tmp_path, monkeypatch):
+def test_where_nothing_ran_the_published_stages_are_read(shared, ablation, fresh, tmp_path, monkeypatch):
     for name in tiny.RUNGS:
         for seed in (0, 1):
-            place = tmp_path / "published/tiny/stages" / name / f"seed-{seed}"
-            shutil.copytree(shared[0] / "tiny/seed-0" / name, place)
+            target = tmp_path / "published/tiny/stages" / name / f"seed-{seed}"
+            shutil.copytree(shared[0] / "tiny/seed-0" / name, target)
     monkeypatch.setenv("MASKINV_RESULTS", str(tmp_path / "published"))
-    found, source = comparison.read_results(tiny.profile())
-    assert "published" in source and comparison.seeds_in_words(found) == "2 seeds"
+    rungs, source = comparison.read_results(tiny.profile())
+    assert "published" in source and comparison.seeds_in_words(rungs) == "2 seeds"
 
 
 def test_numbers_of_other_code_or_settings_are_not_mixed_in(shared, fresh, tmp_path, monkeypatch):
     for name in tiny.RUNGS:
-        for place in (fresh / "tiny/seed-0", tmp_path / "published/tiny/stages" / name / "seed-0"):
-            target = place / name if place.name == "seed-0" and place.parent.name == "tiny" else place
+        for target in (fresh / "tiny/seed-0" / name, tmp_path / "published/tiny/stages" / name / "seed-0"):
             shutil.copytree(shared[0] / "tiny/seed-0" / name, target)
             text = (target / "metrics.json").read_text()
             (target / "metrics.json").write_text(text.replace('{"key":"', '{"key":"x', 1))
@@ -62,8 +61,8 @@ def test_where_there_is_nothing_the_command_is_named(fresh):
         comparison.read_results(tiny.profile())
 
 
-def test_rungs_hold_the_mean_and_each_seed(results):
-    two = {name: [found[0], found[0]] for name, found in results.items()}
+def test_rates_have_the_mean_and_each_seed(results):
+    two = {name: [*evaluated, *evaluated] for name, evaluated in results.items()}
     means, dots = comparison.rate_by_stage(two, [MASKED]), comparison.seed_values(two, [MASKED])
     value = results["maskinv-lg"][0].evaluations[MASKED].metrics["eer"].value
     assert means["masked-masked, unseen masks"]["maskinv-lg"].value == pytest.approx(value)
@@ -77,11 +76,11 @@ def test_metrics_frame_has_a_mean_only_of_several_seeds(results):
     assert set(one["seed"]) == {0} and tuple(one.columns) == comparison.METRIC_COLUMNS
     two = comparison.metrics_frame({"kd-only": results["kd-only"] * 2})
     assert set(two["seed"]) == {0, "all"}
-    place = (two["condition"] == "masked-masked") & (two["mask_kinds"] == "unseen") & (two["metric"] == "eer")
-    assert two[place].groupby("seed")["value"].mean().nunique() == 1
+    case = (two["condition"] == "masked-masked") & (two["mask_kinds"] == "unseen") & (two["metric"] == "eer")
+    assert two[case].groupby("seed")["value"].mean().nunique() == 1
 
 
-def test_differences_pair_stages_and_keep_claims_apart_from_the_rest(results):
+def test_differences_pair_stages_and_separate_the_claims_from_the_rest(results):
     deciding, others = comparison.differences(results, tiny.profile())
     assert {row.claim for row in deciding} == {1, 2, 3, 4, 5, 6} and {row.claim for row in others} == {None}
     row = next(row for row in deciding if row.claim == 2 and row.condition == "masked-masked")
@@ -93,9 +92,9 @@ def test_differences_pair_stages_and_keep_claims_apart_from_the_rest(results):
 def test_csv_files_keep_numbers_and_leave_missing_values_empty(results):
     deciding, others = comparison.differences(results, tiny.profile())
     frame = comparison.differences_frame(deciding + others)
-    said = comparison.save_tables(tiny.profile(), records.HERE, d=frame)
+    message = comparison.save_tables(tiny.profile(), records.HERE, d=frame)
     path = jobs.study_folder(tiny.profile(), kind="tables") / "d.csv"
-    assert said == f"{len(frame)} rows in d.csv"
+    assert message == f"{len(frame)} rows in d.csv"
     read, text = pd.read_csv(path), path.read_text()
     path.unlink()
     assert read["difference"].to_numpy() == pytest.approx(frame["difference"].to_numpy(float), nan_ok=True)
@@ -114,7 +113,7 @@ def test_figures_are_saved_twice(results):
         path.unlink()
 
 
-def test_a_run_s_published_numbers_are_its_own(ladder):
+def test_a_run_s_published_numbers_are_its_own(ablation):
     run = tiny.run_of("kd-only")
     rows = comparison.evaluation_rows(run, 0, comparison.over_seeds([records.read_evaluation(run).evaluations]))
     assert {row["stage"] for row in rows} == {"kd-only"} and {row["benchmark"] for row in rows} == {"rendered-test"}

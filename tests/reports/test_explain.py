@@ -1,4 +1,4 @@
-"""What a mask hides, on faces made so that the answer is known."""
+"""Covered pixels and identity signal, on synthetic faces with a known answer."""
 
 import numpy as np
 import torch
@@ -18,17 +18,17 @@ def halves() -> Faces:
     return Faces(images=images, identity=identity, source="halves", publishable=True)
 
 
-def test_some_faces_come_person_by_person():
-    shown = explain.first_views(halves(), people=3, views=2)
-    assert shown.identity.tolist() == [0, 0, 1, 1, 2, 2]
+def test_first_views_come_person_by_person():
+    views = explain.first_views(halves(), people=3, views=2)
+    assert views.identity.tolist() == [0, 0, 1, 1, 2, 2]
 
 
 def test_masked_faces_differ_only_under_their_mask_and_begin_again():
     faces = halves()
-    shown = explain.masked_faces(faces, "seen", 24)
+    views = explain.masked_faces(faces, "seen", 24)
     plain = faces.images[::4][torch.arange(24) % 20]
-    assert shown.identity.tolist() == [*range(20), 0, 1, 2, 3]
-    assert torch.equal(shown.images[:, :, :30], plain[:, :, :30]) and not torch.equal(shown.images, plain)
+    assert views.identity.tolist() == [*range(20), 0, 1, 2, 3]
+    assert torch.equal(views.images[:, :, :30], plain[:, :, :30]) and not torch.equal(views.images, plain)
 
 
 def test_the_identity_signal_lies_where_people_differ():

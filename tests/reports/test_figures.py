@@ -1,4 +1,4 @@
-"""Figures say what they show: axes, counts, what is not measurable; tables print what the data hold."""
+"""Figures: their axes, counts, styles and values, and what is not measurable."""
 
 import io
 import itertools
@@ -29,7 +29,7 @@ def metric(value=0.031, low=0.026, high=0.037, name="eer"):
 
 
 def texts(figure: Figure) -> str:
-    """All words of a figure."""
+    """Return all texts of a figure."""
     return "\n".join(text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text")))
 
 
@@ -47,12 +47,10 @@ def luminance(color):
     return np.dot(to_rgb(color), (0.299, 0.587, 0.114))
 
 
-def test_stages_differ_in_colour_line_and_marker_and_greyscale_is_told_by_line():
+def test_stages_differ_in_colour_line_marker_and_luminance():
     styles = [figures.style_of(stage) for stage in STAGES]
-    for one, two in itertools.combinations(styles, 2):
-        assert one.color != two.color
-        assert one.line != two.line
-        assert one.marker != two.marker
+    for values in zip(*styles, strict=True):
+        assert len(set(values)) == len(styles)
     assert len({round(luminance(style.color), 2) for style in styles}) == len(styles)
 
 
@@ -98,9 +96,8 @@ def test_score_distributions_name_each_threshold_and_its_condition():
     assert saved(figure) > 5000
 
 
-def test_ladder_keeps_its_order_and_draws_per_cent_intervals_and_seeds():
-    unmeasurable = Metric(name="eer", value=None, genuine=4, impostor=5, note="not measurable")
-    values = {STAGES[0]: metric(), STAGES[3]: metric(0.02, 0.01, 0.03), STAGES[1]: unmeasurable}
+def test_rates_keep_their_order_with_intervals_and_seeds_in_per_cent():
+    values = {STAGES[0]: metric(), STAGES[3]: metric(0.02, 0.01, 0.03), STAGES[1]: metric(None, None, None)}
     figure = figures.stage_rates({"masked": values}, seeds={"masked": {STAGES[0]: [0.03, 0.032]}})
     axes = figure.axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == [STAGES[0], STAGES[3], STAGES[1]]
@@ -114,7 +111,7 @@ def test_ladder_keeps_its_order_and_draws_per_cent_intervals_and_seeds():
     assert "small dots: seeds" in texts(figure)
 
 
-def test_panels_of_one_scale_can_be_compared_and_differences_stand_beside_zero():
+def test_panels_can_share_a_scale_and_contain_zero():
     panels = {"a": {STAGES[0]: metric(0.02, 0.01, 0.03)}, "b": {STAGES[0]: metric(0.2, 0.1, 0.3)}}
     same = [axes.get_xlim() for axes in figures.stage_rates(panels, one_scale=True).axes]
     assert same[0] == same[1] and same[0][0] == 0 and same[0][1] > 30
@@ -125,17 +122,8 @@ def test_panels_of_one_scale_can_be_compared_and_differences_stand_beside_zero()
 
 
 def test_training_curves_split_one_stages_loss_into_its_terms():
-    record = {
-        "step": 1,
-        "steps": 9,
-        "faces": 64,
-        "loss": 3.0,
-        "margin": 2.0,
-        "distillation": 1.0,
-        "learning_rate": 0.1,
-        "faces_per_second": 300.0,
-        "seconds": 1.0,
-    }
+    record = {"step": 1, "steps": 9, "faces": 64, "loss": 3.0, "margin": 2.0, "distillation": 1.0}
+    record |= {"learning_rate": 0.1, "faces_per_second": 300.0, "seconds": 1.0}
     records = [record, {**record, "faces": 128, "loss": 2.0}]
     alone = figures.training_curves({STAGES[3]: records})
     assert len(alone.axes[0].get_lines()) == 3
@@ -155,8 +143,8 @@ def faces(publishable):
 
 def test_gallery_draws_rows_and_columns():
     figure = figures.gallery(faces(True), rows=["clean", "masked"], columns=["a", "b", "c"])
-    shown = [axes.get_images()[0].get_array() for axes in figure.axes]
-    assert [int(image[0, 0, 0]) for image in shown] == [0, 1, 2, 3, 4, 5]
+    images = [axes.get_images()[0].get_array() for axes in figure.axes]
+    assert [int(image[0, 0, 0]) for image in images] == [0, 1, 2, 3, 4, 5]
     assert [axes.get_title() for axes in figure.axes] == ["a", "b", "c", "", "", ""]
     assert [axes.get_ylabel() for axes in figure.axes] == ["clean", "", "", "masked", "", ""]
     with pytest.raises(ValueError, match="6 faces do not fill 2 rows of 2"):
@@ -190,7 +178,7 @@ def test_coverage_has_a_shape_per_kind():
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "c"]
 
 
-def test_four_panels_stand_two_by_two():
+def test_four_panels_are_two_by_two():
     one = {STAGES[0]: metric()}
     axes = figures.stage_rates({name: one for name in "abcd"}).axes
     assert len({round(panel.get_position().x0, 2) for panel in axes}) == 2
@@ -199,7 +187,7 @@ def test_four_panels_stand_two_by_two():
 MANY = [*STAGES, *(f"method-{number}" for number in range(37))]
 
 
-def test_forty_five_rungs_stay_legible():
+def test_forty_five_rows_are_legible():
     panels = {name: {stage: metric() for stage in MANY} for name in ("one", "two, unseen masks", "three")}
     panels["three"]["method-3"] = metric(None, None, None)
     figure = figures.stage_rates(panels, seeds={"one": {stage: [0.03, 0.032] for stage in MANY}})
@@ -207,7 +195,7 @@ def test_forty_five_rungs_stay_legible():
     labels = figure.axes[0].get_yticklabels()
     boxes = [label.get_window_extent() for label in labels]
     assert [label.get_text() for label in labels] == MANY and len(MANY) == 45
-    assert all(upper.y0 > lower.y1 for upper, lower in itertools.pairwise(boxes))  # no name runs into the next
+    assert all(upper.y0 > lower.y1 for upper, lower in itertools.pairwise(boxes))  # no two names overlap
     assert figure.get_figheight() < 12
     few = figures.stage_rates({"one": {stage: metric() for stage in STAGES}})
     assert few.get_figheight() == pytest.approx(0.5 * len(STAGES) + 1.4)
@@ -231,21 +219,20 @@ def test_a_sweep_draws_lines_bands_and_seeds_in_per_cent():
     np.testing.assert_allclose(sorted(dots.get_ydata()), [3, 3, 3, 3.2, 3.2, 3.2])
     assert lines_of(axes, "maskinv-hg")[0].get_color() == figures.STYLES["maskinv-hg"].color
     assert [panel.get_title() for panel in figure.axes] == ["masked", "clean"]
-    named = {text.get_text() for text in figure.legends[0].get_texts()}
-    assert named == {"seen masks", "maskinv-hg", "alone"}  # of all panels, once
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert sorted(labels) == ["alone", "maskinv-hg", "seen masks"]  # of all panels, once
     assert "EER in %" in texts(figure) and "unadjusted 95 % interval" in texts(figure) and "lambda" in texts(figure)
     lone = [(100, metric(0.05, 0.04, 0.06), [0.05]), (300, metric(0.04, 0.03, 0.05), [0.04, 0.04])]
-    hollow = [line for line in figures.sweep({"a": {"b": lone}}, x_label="x").axes[0].get_lines()
-              if line.get_markerfacecolor() == "white"]  # fmt: skip
-    assert [list(line.get_xdata()) for line in hollow] == [[100]]  # one seed alone
+    drawn = figures.sweep({"a": {"b": lone}}, x_label="x").axes[0].get_lines()
+    hollow = [line for line in drawn if line.get_markerfacecolor() == "white"]
+    assert [list(line.get_xdata()) for line in hollow] == [[100]]  # the setting with one seed
     assert saved(figure) > 5000
 
 
 def test_zero_has_a_tick_left_of_the_logarithms():
     axes = figures.sweep({"one": {"a": points(0, 10, 100, 1000)}}, x_label="lambda", log_x=True).axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "10", "100", "1k"]
-    places = axes.transData.transform([(x, 3) for x in (0, 10, 100, 1000)])[:, 0]
-    steps = np.diff(places)
+    steps = np.diff(axes.transData.transform([(x, 3) for x in (0, 10, 100, 1000)])[:, 0])
     assert steps[1] == pytest.approx(steps[2]) and 0.3 * steps[1] < steps[0] < 0.7 * steps[1]
     assert figures.sweep({"one": {"a": points(1, 10)}}, x_label="x", log_x=True).axes[0].get_xscale() == "log"
     assert figures.sweep({"one": {"a": points(0, 1)}}, x_label="x").axes[0].get_xscale() == "linear"
@@ -255,8 +242,8 @@ def test_zero_has_a_tick_left_of_the_logarithms():
 
 
 def test_a_sweep_leaves_a_gap_where_nothing_is_measurable():
-    found = [*points(1, 3), (2, metric(None, None, None), []), (4, metric(0.03, None, None), [0.03])]
-    figure = figures.sweep({"one": {"a": found}}, x_label="x")
+    line = [*points(1, 3), (2, metric(None, None, None), []), (4, metric(0.03, None, None), [0.03])]
+    figure = figures.sweep({"one": {"a": line}}, x_label="x")
     np.testing.assert_array_equal(np.isnan(lines_of(figure.axes[0], "a")[0].get_ydata()), [False, True, False, False])
     note = next(text for text in figure.axes[0].texts if text.get_text() == figures.NOT_MEASURABLE)
     assert note.get_position()[0] == 2
@@ -265,9 +252,9 @@ def test_a_sweep_leaves_a_gap_where_nothing_is_measurable():
 
 def test_the_lines_of_a_sweep_differ_in_colour_or_in_line():
     names = [f"line {number}" for number in range(8)]
-    styles = figures._apart([*names, "maskinv-hg"])
-    assert len({(style.color, str(style.line)) for style in styles.values()}) == 9
+    styles = figures._distinct_styles([*names, "maskinv-hg"])
+    assert len({(style.color, str(style.linestyle)) for style in styles.values()}) == 9
     assert len({styles[name].color for name in names[:4]}) == 4
     assert styles["maskinv-hg"] == figures.STYLES["maskinv-hg"]
     assert styles["line 0"] == figures.style_of("line 0")
-    assert figures._apart(names[:3]) == {name: styles[name] for name in names[:3]}
+    assert figures._distinct_styles(names[:3]) == {name: styles[name] for name in names[:3]}

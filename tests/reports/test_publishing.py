@@ -1,4 +1,4 @@
-"""Publishing takes numbers, plots and notebooks and no more, without a machine's traces; what fits comes back."""
+"""Publishing: numbers, plots and notebooks only, without traces of the machine; restoring what is still valid."""
 
 import base64
 import io
@@ -38,7 +38,7 @@ def profile(tmp_path, monkeypatch):
 
 
 def executed(word: str) -> str:
-    """A notebook as papermill leaves it, with everything that must not be published."""
+    """Return a notebook as papermill writes it, with everything that must not be published."""
     cell = nbformat.v4.new_code_cell(f"print({word!r})", execution_count=1)
     cell.metadata = {
         "tags": ["parameters", "papermill-error-cell-tag"],
@@ -70,7 +70,7 @@ def put(path: Path, content: str | dict) -> None:
 
 
 def finish(run: Run, key: str | None = None) -> None:
-    """Leave the files of a finished run, numbers and all, that publishing looks at."""
+    """Write the files of a finished run that publishing reads."""
     put(run.folder / "metrics.json", {"key": key or run.evaluation_key, "conditions": [run.seed]})
     np.savez_compressed(run.folder / "resamples.npz", eer=np.zeros(3, np.float16))
     put(run.folder / "log.jsonl", '{"step": 13}\n')
@@ -96,9 +96,10 @@ tiny,,elasticface-arc-aug,elasticface-arc,masked-masked,fmr100,0.2,0.1,0.3,
 
 @pytest.fixture
 def finished(profile):
-    """A finished study of two seeds in the folder for runs, faked."""
-    jobs.prepare(profile, planned_runs(profile, range(2)))
-    for run in planned_runs(profile, range(2)):
+    """Write the files of a finished study of two seeds; return its folder."""
+    runs = planned_runs(profile, range(2))
+    jobs.prepare(profile, runs)
+    for run in runs:
         finish(run)
     folder = paths.runs() / "tiny"
     for name in ("faces-and-masks", "compare"):
@@ -113,6 +114,10 @@ def finished(profile):
 def published(below: str = "") -> list[str]:
     folder = paths.results() / below
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def published_bytes() -> dict[str, bytes]:
+    return {name: (paths.results() / name).read_bytes() for name in published()}
 
 
 # Publishing
@@ -130,15 +135,8 @@ def test_a_study_publishes_numbers_plots_and_notebooks_and_nothing_else(finished
     notebooks += ["notebooks/compare.ipynb", "notebooks/faces-and-masks.ipynb"]
     rest = ["figures/ladder.svg", "profile.json", "tables/differences.csv", "tables/metrics.csv"]
     assert published("tiny") == sorted(stages + notebooks + rest)
-    assert {path.suffix for path in paths.results().rglob("*") if path.is_file()} <= {
-        ".ipynb",
-        ".json",
-        ".jsonl",
-        ".npz",
-        ".csv",
-        ".svg",
-        ".md",
-    }
+    suffixes = {".ipynb", ".json", ".jsonl", ".npz", ".csv", ".svg", ".md"}
+    assert {path.suffix for path in paths.results().rglob("*") if path.is_file()} <= suffixes
 
 
 def test_published_facts_name_no_machine(finished, profile):
@@ -158,7 +156,7 @@ def test_published_notebooks_hold_no_path_date_warning_or_papermill_trace(finish
         nbformat.validate(nbformat.reads(text, as_version=4))
 
 
-def test_what_a_reader_wants_stays_in_a_cleaned_notebook(profile, tmp_path):
+def test_a_cleaned_notebook_keeps_texts_pictures_and_tags(profile, tmp_path):
     path = tmp_path / "run.ipynb"
     path.write_text(executed("hello"))
     book = nbformat.reads(publishing.clean(path), as_version=4)
@@ -170,44 +168,36 @@ def test_what_a_reader_wants_stays_in_a_cleaned_notebook(profile, tmp_path):
     assert "papermill" in path.read_text(), "the executed notebook itself must stay as it was"
 
 
-def test_a_path_is_not_cut_out_of_a_longer_name(profile):
+def test_a_path_inside_a_longer_name_stays(profile):
     longer = f"{paths.runs()}-of-others"
     assert publishing._without_paths(longer).endswith("-of-others")
     assert publishing._without_paths(f"{paths.runs()}/x") == "runs/x"
 
 
-def test_publishing_again_leaves_nothing_of_before(finished, profile):
+def test_publishing_again_gives_the_same_bytes_and_removes_other_files(finished, profile):
     publishing.publish(profile)
-    before = published()
-    stray = paths.results() / "tiny" / "notebooks" / "old.ipynb"
-    stray.write_text("{}")
+    before = published_bytes()
+    (paths.results() / "tiny" / "notebooks" / "old.ipynb").write_text("{}")
     publishing.publish(profile)
-    assert published() == before
-
-
-def test_publishing_is_the_same_byte_for_byte_the_second_time(finished, profile):
-    publishing.publish(profile)
-    before = {name: (paths.results() / name).read_bytes() for name in published()}
-    publishing.publish(profile)
-    assert {name: (paths.results() / name).read_bytes() for name in published()} == before
+    assert published_bytes() == before
 
 
 @pytest.mark.parametrize(
-    "lacking", ["compare.ipynb", "faces-and-masks.ipynb", "tables/metrics.csv", "tables/differences.csv"]
+    "missing", ["compare.ipynb", "faces-and-masks.ipynb", "tables/metrics.csv", "tables/differences.csv"]
 )
-def test_an_unfinished_study_is_not_published_and_what_was_there_stays(finished, profile, lacking):
+def test_an_unfinished_study_is_not_published_and_earlier_results_stay(finished, profile, missing):
     publishing.publish(profile)
     before = published()
-    (finished / lacking).unlink()
+    (finished / missing).unlink()
     with pytest.raises(FileNotFoundError, match=r"nothing can be published\. Make it with: make study PROFILE=tiny"):
         publishing.publish(profile)
     assert published() == before
 
 
-@pytest.mark.parametrize("lacking", ["metrics.json", "resamples.npz", "log.jsonl", "run.json"])
-def test_a_study_that_lacks_a_stage_is_not_published(finished, profile, lacking):
+@pytest.mark.parametrize("missing", ["metrics.json", "resamples.npz", "log.jsonl", "run.json"])
+def test_a_study_that_lacks_a_stage_is_not_published(finished, profile, missing):
     for seed in range(2):
-        (finished / f"seed-{seed}" / "kd-only" / lacking).unlink()
+        (finished / f"seed-{seed}" / "kd-only" / missing).unlink()
     with pytest.raises(FileNotFoundError, match=r"No finished seed of kd-only .*make study PROFILE=tiny"):
         publishing.publish(profile)
     assert published() == []
@@ -232,7 +222,7 @@ def test_one_stage_is_published_alone(profile, capsys):
     assert "Published 3 finished run(s) of tiny" in capsys.readouterr().out
 
 
-def test_publishing_one_stage_leaves_the_others_alone(finished, profile):
+def test_publishing_one_stage_does_not_change_the_others(finished, profile):
     publishing.publish(profile)
     before = set(published())
     publishing.publish(profile, "kd-only")
@@ -256,12 +246,12 @@ def test_bad_names_are_errors_on_the_command_line(profile, capsys):
     assert "No published stage of tiny" in capsys.readouterr().err
 
 
-# Putting back
+# Restoring
 
 
 @pytest.fixture
 def only_results(finished, profile):
-    """A published study whose runs are gone, as on a new machine."""
+    """A published study without its runs, as on a new machine."""
     publishing.publish(profile)
     shutil.rmtree(paths.runs())
 
@@ -270,18 +260,15 @@ def test_restored_stages_are_the_published_bytes(only_results, profile, capsys):
     publishing.restore(profile)
     assert capsys.readouterr().out.count("restored") == 2 * len(profile.stages)
     for run in planned_runs(profile, range(2)):
-        place = paths.results() / "tiny" / "stages" / run.name / f"seed-{run.seed}"
         for name in ("metrics.json", "resamples.npz", "log.jsonl", "run.json"):
-            assert (run.folder / name).read_bytes() == (place / name).read_bytes()
+            assert (run.folder / name).read_bytes() == (run.published_folder / name).read_bytes()
         assert not (run.folder / "model.safetensors").exists()
 
 
 def test_restored_numbers_are_newer_than_their_keys_so_that_the_workflow_takes_them(only_results, profile):
     publishing.restore(profile)
     for run in planned_runs(profile, range(2)):
-        keys = [
-            path for path in (paths.runs() / "tiny" / "keys").rglob(f"{run.name}.*") if f"seed-{run.seed}" in str(path)
-        ]
+        keys = list((paths.runs() / "tiny" / "keys" / f"seed-{run.seed}").glob(f"{run.name}.*"))
         assert len(keys) == 2
         assert (run.folder / "metrics.json").stat().st_mtime >= max(key.stat().st_mtime for key in keys)
 
@@ -292,7 +279,7 @@ def test_one_stage_is_restored_alone(only_results, profile, capsys):
     assert {path.parent.name for path in paths.runs().rglob("metrics.json")} == {"kd-only"}
 
 
-def test_a_stale_stage_is_not_restored_and_said_to_be_stale(only_results, profile, monkeypatch, capsys):
+def test_a_stale_stage_is_reported_and_not_restored(only_results, profile, monkeypatch, capsys):
     key = tiny.run_of("kd-only").evaluation_key
     monkeypatch.setattr(RenderedFaces, "test_code", ("evaluation.metrics",))
     publishing.restore(profile, "kd-only")
@@ -301,7 +288,7 @@ def test_a_stale_stage_is_not_restored_and_said_to_be_stale(only_results, profil
     assert not list(paths.runs().rglob("metrics.json"))
 
 
-def test_what_is_there_already_is_left_alone(only_results, profile, capsys):
+def test_a_finished_run_is_not_overwritten(only_results, profile, capsys):
     run = tiny.run_of("kd-only")
     jobs.prepare(profile, [run])
     finish(run)
@@ -320,17 +307,17 @@ def test_stale_runs_are_replaced_by_published_ones_that_fit(only_results, profil
 
 
 def test_publish_and_restore_are_a_round_trip(only_results, profile):
-    before = {name: (paths.results() / name).read_bytes() for name in published("") if "stages" in name}
+    before = {name: content for name, content in published_bytes().items() if "stages" in name}
     publishing.restore(profile)
     for name in profile.stages:
         publishing.publish(profile, name)
-    assert {name: (paths.results() / name).read_bytes() for name in before} == before
+    assert {name: published_bytes()[name] for name in before} == before
 
 
 # The index
 
 
-def test_the_index_says_what_was_found_and_links_only_what_exists(finished, profile):
+def test_the_index_has_rates_and_verdicts_and_links_only_what_exists(finished, profile):
     publishing.publish(profile)
     text = (paths.results() / "README.md").read_text()
     assert text == index.index()
@@ -343,7 +330,7 @@ def test_the_index_says_what_was_found_and_links_only_what_exists(finished, prof
     assert f"{first} masked-unmasked 10.00 [5.00, 15.00] |" in text
     assert "elasticface-arc-aug − elasticface-arc | not run |  |" in text and "20.00" not in text
     assert text.count("| not run |") == len(re.findall(r"^\| \d\.", text, re.MULTILINE)) - 1
-    assert "of claim 3 any does" in text
+    assert "for claim 3, any line does" in text
     row = {"condition": "unmasked-unmasked", "metric": "fmr100", "difference": "0.1423", "low": "0.1", "high": "0.2"}
     assert index._points(row) == "FMR100, unmasked-unmasked 14.23 [10.00, 20.00]"
     assert index._points({**row, "difference": ""}) == "FMR100, unmasked-unmasked not measurable"
@@ -363,7 +350,7 @@ def test_the_index_lists_every_published_profile(finished, profile):
     assert re.findall(r"^## (\w+)", index.index(), re.MULTILINE) == ["other", "tiny"]
 
 
-def test_the_readme_shows_what_the_published_laptop_study_said(tmp_path):
+def test_the_readme_shows_the_output_of_the_published_laptop_study(tmp_path):
     target, readme = tmp_path / "laptop", tmp_path / "README.md"
     files.write_text(target / "tables/metrics.csv", METRICS)
     files.write_json(target / "profile.json", {"took": {"seconds": 900, "seeds": 5}})
@@ -378,34 +365,34 @@ def test_the_readme_shows_what_the_published_laptop_study_said(tmp_path):
     assert readme.read_text() == "no marks"
 
 
-def test_the_index_ranks_many_systems_and_leaves_few_to_their_verdicts(tmp_path):
+def test_the_index_ranks_many_methods_and_not_a_few(tmp_path):
     head = "stage,condition,against,rank,value,word,seeds\n"
     rows = [f"method-{n},{c},aug,{n + 1},0.{10 + (n if c == 'b' else 9 - n)},better,3" for n in range(9) for c in "ab"]
-    rows += ["best,b,method-0,1,0.05,better,3", "told,a,aug,,0.01,,3", "told,b,aug,,0.01,,3"]
+    rows += ["best,b,method-0,1,0.05,better,3", "oracle,a,aug,,0.01,,3", "oracle,b,aug,,0.01,,3"]
     path, few = tmp_path / "ranking.csv", tmp_path / "few.csv"
     put(path, head + "\n".join(rows) + "\n")
     lines = index._ranking_lines(path).splitlines()
     assert "mean of 3 seeds" in lines[0] and "against aug" in lines[0] and lines[2] == "| method | a | b |"
-    assert [line.split(" | ")[0].strip("| ") for line in lines[4:7]] == ["told", "method-0", "method-1"]
-    assert "| told | 1.00 (oracle) | 1.00 (oracle) |" in lines and "| method-0 | 19.00 (1., better) |" in lines[5]
+    assert [line.split(" | ")[0].strip("| ") for line in lines[4:7]] == ["oracle", "method-0", "method-1"]
+    assert "| oracle | 1.00 (oracle) | 1.00 (oracle) |" in lines and "| method-0 | 19.00 (1., better) |" in lines[5]
     put(few, head + "\n".join(rows[:8]) + "\n")
     assert index._ranking_lines(few) == "" == index._ranking_lines(tmp_path / "none.csv")
 
 
-def test_a_duration_is_that_of_the_seeds_whose_jobs_are_all_known(finished, profile):
+def test_the_time_is_that_of_seeds_with_all_jobs_recorded(finished, profile):
     runs = planned_runs(profile, range(2))
     jobs_of = [f"{verb} {run.name}, seed {run.seed}" for run in runs for verb in ("train", "evaluate")]
     events = [{"job": job, "what": "end", "seconds": 5.0} for job in jobs_of] + [{"job": "other", "what": "start"}]
     put(finished / "events.jsonl", "\n".join(json.dumps(event) for event in events))
     each = 10 * len(profile.stages)
-    assert publishing._took(finished, runs) == {"seconds": each, "seeds": 2}
+    assert publishing._time_per_seed(finished, runs) == {"seconds": each, "seeds": 2}
     put(finished / "events.jsonl", "\n".join(json.dumps(event) for event in events[1:]))
-    assert publishing._took(finished, runs) == {"seconds": each, "seeds": 1}
+    assert publishing._time_per_seed(finished, runs) == {"seconds": each, "seeds": 1}
     (finished / "events.jsonl").unlink()
-    assert publishing._took(finished, runs) == {} and index._duration({}) == ""
+    assert publishing._time_per_seed(finished, runs) == {} and index._duration({}) == ""
     before = {"seconds": 9, "seeds": 3}
     files.write_json(publishing.results_folder(profile) / "profile.json", {"took": before})
-    assert publishing._took(finished, runs) == before  # only the comparison ran again: the seeds took what they took
+    assert publishing._time_per_seed(finished, runs) == before  # only the comparison ran again
 
 
 def test_published_pictures_are_smaller_and_look_the_same():
@@ -414,12 +401,12 @@ def test_published_pictures_are_smaller_and_look_the_same():
     before = base64.b64encode(_png(picture)).decode()
     after = publishing._smaller(before)
     assert len(after) < 0.5 * len(before)
-    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(after))).convert("RGB")).astype(float)
-    assert np.abs(shown - picture).mean() < 12
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(after))).convert("RGB")).astype(float)
+    assert np.abs(pixels - picture).mean() < 12
     assert publishing._smaller(PNG) == PNG  # never larger
 
 
-def test_what_does_not_belong_together_is_not_published(finished, profile):
+def test_a_stale_comparison_or_a_missing_seed_is_not_published(finished, profile):
     publishing.publish(profile)
     before = published()
     later = (finished / "compare.ipynb").stat().st_mtime + 60

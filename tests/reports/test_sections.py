@@ -1,4 +1,4 @@
-"""The comparison's sections: which systems answer which question, against what, and what stands where nothing ran."""
+"""The sections of the comparison: methods by question, their references, ranking, power and sweeps."""
 
 import dataclasses
 
@@ -25,41 +25,42 @@ LUCKY = Metric(name="eer", value=0.0, low=0.0, high=0.0, genuine=9, impostor=9)
 
 @pytest.fixture(scope="module")
 def measured(shared, trained_methods):
-    """Every system of the tiny profile, measured, as if with two seeds."""
+    """The evaluations of every method of the tiny profile, each used as if from two seeds."""
     with pytest.MonkeyPatch.context() as patch:
         tiny.register(patch, shared[0])
-        beside = [stage.name for stage in methods.METHODS if stage.question != "ingredient"]
-        found = dict(shared[2]) | {name: evaluate.evaluate_run(tiny.method_run(name)) for name in beside}
-    again = {name: dataclasses.replace(one, run=dataclasses.replace(one.run, seed=1)) for name, one in found.items()}
-    return {name: [dataclasses.replace(one, facts=FACTS), dataclasses.replace(again[name], facts=FACTS)]
-            for name, one in found.items()}  # fmt: skip
+        names = [stage.name for stage in methods.METHODS if stage.question != "ingredient"]
+        evaluated = dict(shared[2]) | {name: evaluate.evaluate_run(tiny.method_run(name)) for name in names}
+    return {name: [of_seed(part, seed) for seed in (0, 1)] for name, part in evaluated.items()}
 
 
-FACTS = {"seconds": 1.0, "precision": "float32"}
+def of_seed(evaluated, seed, **changed):
+    """Return the evaluation as that of another seed."""
+    facts = {"seconds": 1.0, "precision": "float32"}
+    return dataclasses.replace(evaluated, run=dataclasses.replace(evaluated.run, seed=seed), facts=facts, **changed)
 
 
-def text_of(shown) -> str:
-    return "\n".join(one.to_html() for one in shown if hasattr(one, "to_html"))
+def text_of(outputs) -> str:
+    return "\n".join(output.to_html() for output in outputs if hasattr(output, "to_html"))
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_a_section_shows_its_systems_against_what_they_vary(question, measured, ladder):
+def test_a_section_compares_its_methods_with_the_rung_that_they_change(question, measured, ablation):
     profile = tiny.profile()
-    shown = sections.compare_methods(measured, profile, question=question)
+    outputs = sections.compare_methods(measured, profile, question=question)
     names = [stage.name for stage in STAGES.values() if stage.question == question]
-    assert names and all(f">{name}<" in text_of(shown) for name in names)
-    assert sum(isinstance(one, Figure) for one in shown) == 1
-    assert f"minus that of {sections.reference_of(profile, question)}" in text_of(shown)
-    assert ("minus that of maskinv-lambda3000" in text_of(shown)) == (question == "own")
+    assert names and all(f">{name}<" in text_of(outputs) for name in names)
+    assert sum(isinstance(output, Figure) for output in outputs) == 1
+    assert f"minus that of {sections.reference_of(profile, question)}" in text_of(outputs)
+    assert ("minus that of maskinv-lambda3000" in text_of(outputs)) == (question == "own")
 
 
-def test_a_section_whose_systems_did_not_run_says_how_to_run_them(measured, ladder):
+def test_a_section_whose_methods_did_not_run_names_the_command(measured, ablation):
     rungs = comparison.rungs_of(measured, tiny.profile())
-    (said,) = sections.compare_methods(rungs, tiny.profile(), question="neighbours")
-    assert isinstance(said, Markdown) and "SCOPE=all" in said.data
+    (sentence,) = sections.compare_methods(rungs, tiny.profile(), question="neighbours")
+    assert isinstance(sentence, Markdown) and "SCOPE=all" in sentence.data
 
 
-def test_every_question_has_a_rung_to_be_compared_with_on_either_ladder():
+def test_every_question_has_a_reference_in_both_ablations():
     questions = {stage.question for stage in methods.METHODS} - {"ingredient"}
     assert questions == set(QUESTIONS)
     real = dataclasses.replace(
@@ -72,31 +73,31 @@ def test_every_question_has_a_rung_to_be_compared_with_on_either_ladder():
     assert {sections.reference_of(tiny.profile(), question) for question in questions} <= set(tiny.RUNGS)
 
 
-def test_the_ranking_holds_every_system_under_every_condition_and_marks_oracles(measured, ladder):
+def test_the_ranking_has_every_method_under_every_condition_and_marks_oracles(measured, ablation):
     standings = sections.rank_methods(measured, tiny.profile())
     assert len(standings) == 3 * len(measured)
-    assert {one.stage for one in standings if one.rank is None} == {"srt-oracle", "mask-aware-oracle"}
+    assert {row.stage for row in standings if row.rank is None} == {"srt-oracle", "mask-aware-oracle"}
     tables = sections.ranking_tables(measured, standings)
-    assert len(tables) == 3 and "our reading" in text_of(tables) and "oracle: told which" in text_of(tables)
+    assert len(tables) == 3 and "our reading" in text_of(tables) and "oracle: given the truth" in text_of(tables)
     frame = sections.ranking_frame(measured, tiny.profile(), standings)
     assert list(frame.columns) == list(rankings.COLUMNS) and set(frame["benchmark"]) == {"rendered-test"}
     assert set(frame["against"]) >= {"elasticface-arc-aug"}
 
 
-def test_all_places_of_the_ranking_rest_on_the_seeds_that_every_system_has(measured, ladder):
-    def better(one):
+def test_the_ranking_uses_only_seeds_that_every_method_has(measured, ablation):
+    def better(evaluated):
         parts = {
             case: dataclasses.replace(part, metrics={**part.metrics, "eer": LUCKY})
-            for case, part in one.evaluations.items()
+            for case, part in evaluated.evaluations.items()
         }
-        return dataclasses.replace(one, run=dataclasses.replace(one.run, seed=2), evaluations=parts)
+        return of_seed(evaluated, 2, evaluations=parts)
 
     lucky = {**measured, "kd-only": [*measured["kd-only"], better(measured["kd-only"][0])]}
     assert sections.rank_methods(lucky, tiny.profile()) == sections.rank_methods(measured, tiny.profile())
-    assert {one.seeds for one in sections.rank_methods(lucky, tiny.profile())} == {2}
+    assert {row.seeds for row in sections.rank_methods(lucky, tiny.profile())} == {2}
 
 
-def test_rungs_that_saw_masks_are_drawn_against_masks_alone(measured, ladder):
+def test_rungs_trained_with_masks_are_compared_with_masks_alone(measured, ablation):
     figure = sections.compare_rungs(measured, tiny.profile())
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert names == ["kd-only", "maskinv-lg", "maskinv-lambda3000", "maskinv-hg"]
@@ -108,37 +109,36 @@ def test_rungs_that_saw_masks_are_drawn_against_masks_alone(measured, ladder):
     assert isinstance(sections.compare_rungs(few, tiny.profile()), Markdown)
 
 
-def test_power_needs_two_seeds(measured, ladder):
+def test_power_needs_two_seeds(measured, ablation):
     assert "seeds for 1 point" in sections.power_table(measured, tiny.profile()).to_html()
-    one = {name: found[:1] for name, found in measured.items()}
+    one = {name: evaluated[:1] for name, evaluated in measured.items()}
     assert isinstance(sections.power_table(one, tiny.profile()), Markdown)
 
 
-def test_sweeps_mix_rungs_with_runs_of_their_own(measured, ladder):
+def test_sweeps_mix_rungs_with_runs_of_their_own(measured, ablation):
     own = tiny.run_of("kd-only", overrides="mask_probability=0.25")
     train(own)
     points = (Point(x=0.25, stage="kd-only", overrides={"mask_probability": 0.25}), Point(x=0.5, stage="kd-only"))
-    sweep = Sweep(name="some", question="?", axis="mask probability", lines={"guided": points}, logarithmic=False)
+    sweep = Sweep(name="masks", question="?", axis="mask probability", lines={"guided": points}, logarithmic=False)
     profile = dataclasses.replace(tiny.profile(), sweeps=(sweep,))
-    found = {**measured, own.name: [evaluate.evaluate_run(own)]}
-    panels = sections.sweep_panels(found, profile, sweep)
+    results = {**measured, own.name: [evaluate.evaluate_run(own)]}
+    panels = sections.sweep_panels(results, profile, sweep)
     lines = next(iter(panels.values()))["guided"]
     assert [x for x, _, _ in lines] == [0.25, 0.5] and [len(seeds) for _, _, seeds in lines] == [1, 2]
-    assert isinstance(sections.sweep_figure(found, profile, sweep), Figure)
-    frame = sections.sweep_frame(found, profile)
+    assert isinstance(sections.sweep_figure(results, profile, sweep), Figure)
+    frame = sections.sweep_frame(results, profile)
     assert isinstance(frame, pd.DataFrame) and len(frame) == 2 * len(panels)
-    assert set(frame["sweep"]) == {"some"} and (frame["low"] <= frame["eer"]).all()
+    assert set(frame["sweep"]) == {"masks"} and (frame["low"] <= frame["eer"]).all()
 
 
-def test_masks_that_trade_places_are_judged_on_both_families(measured, ladder):
-    found = dict(measured)
+def test_methods_trained_with_swapped_masks_are_tested_on_both_families(measured, ablation):
+    results = dict(measured)
     for point in methods.OTHER_MASKS:
         run = tiny.run_of(point.stage, overrides="mask_kinds=unseen")
         assert run.plan.mask_kinds == "unseen"
         train(run)
-        found[run.name] = [evaluate.evaluate_run(run)]
-    shown = sections.swapped_masks(found, tiny.profile()).data
-    assert len(shown) == 4 and list(shown.columns) == [
-        "masked-unmasked, seen masks", "masked-unmasked, unseen masks",
-        "masked-masked, seen masks", "masked-masked, unseen masks",
-    ]  # fmt: skip
+        results[run.name] = [evaluate.evaluate_run(run)]
+    table = sections.swapped_masks(results, tiny.profile()).data
+    families = ("seen masks", "unseen masks")
+    cases = [f"{condition}, {masks}" for condition in ("masked-unmasked", "masked-masked") for masks in families]
+    assert len(table) == 4 and list(table.columns) == cases

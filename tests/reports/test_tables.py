@@ -1,4 +1,4 @@
-"""Tables say what the data say, in words and per cent."""
+"""Tables: their rows, columns and cells, in words and per cent."""
 
 import dataclasses
 import math
@@ -23,7 +23,7 @@ def metric(value=0.031, low=0.026, high=0.037, name="eer"):
 
 
 @pytest.mark.parametrize(
-    ("given", "text"),
+    ("value", "text"),
     [
         (metric(), "3.10 [2.60, 3.70]"),
         (metric(0.25, 0.2, 0.31), "25.0 [20.0, 31.0]"),
@@ -35,8 +35,8 @@ def metric(value=0.031, low=0.026, high=0.037, name="eer"):
         (metric(None, None, None), "not measurable"),
     ],
 )
-def test_cells(given, text):
-    assert tables.cell(given) == text
+def test_cells(value, text):
+    assert tables.cell(value) == text
 
 
 def test_metrics_table_has_a_column_per_metric_that_any_row_has():
@@ -50,23 +50,10 @@ def test_metrics_table_has_a_column_per_metric_that_any_row_has():
 
 
 def difference(**changed):
-    base = {
-        "profile": "smoke",
-        "claim": 2,
-        "stage": STAGES[1],
-        "against": STAGES[0],
-        "seeds": 5,
-        "benchmark": "b",
-        "condition": "masked-masked",
-        "mask_kinds": "unseen",
-        "metric": "eer",
-        "difference": -0.0312,
-        "low": -0.04,
-        "high": -0.02,
-        "p_holm": 0.0001,
-        "verdict": "supported",
-    }
-    return Difference(**{**base, **changed})
+    base = {"profile": "smoke", "claim": 2, "stage": STAGES[1], "against": STAGES[0], "seeds": 5, "benchmark": "b"}
+    base |= {"condition": "masked-masked", "mask_kinds": "unseen", "metric": "eer", "difference": -0.0312}
+    base |= {"low": -0.04, "high": -0.02, "p_holm": 0.0001, "verdict": "supported"}
+    return Difference(**base | changed)
 
 
 def test_verdict_table_reads_like_the_claims():
@@ -127,55 +114,42 @@ def test_the_summary_has_a_line_per_claim():
 
 def standing(stage="b", rank=2, reference=None, best=None, **changed):
     gap = {"seeds": 3, "difference": -0.012, "low": -0.02, "high": -0.004, "p": 0.01, "p_holm": 0.03, "word": "better"}
-    base = {
-        "stage": stage,
-        "case": ("masked-masked", "unseen"),
-        "metric": "eer",
-        "rank": rank,
-        "value": 0.031,
-        "low": 0.026,
-        "high": 0.037,
-        "seeds": 3,
-        "to_reference": reference or Gap(against="r", **gap),
-        "to_best": best or Gap(against="a", **gap | {"difference": 0.002, "high": 0.03, "word": "undecided"}),
-    }
-    return Standing(**base | changed)
+    small = gap | {"difference": 0.002, "high": 0.03, "word": "undecided"}
+    gaps = {"to_reference": reference or Gap(against="r", **gap), "to_best": best or Gap(against="a", **small)}
+    names = {"stage": stage, "case": ("masked-masked", "unseen"), "metric": "eer"}
+    numbers = {"rank": rank, "value": 0.031, "low": 0.026, "high": 0.037, "seeds": 3}
+    return Standing(**names | numbers | gaps | changed)
 
 
-def test_a_ranking_has_a_row_per_stage_and_both_differences_with_their_word():
+def test_a_ranking_has_a_row_per_stage_and_both_differences_with_their_verdict():
     alone = standing("a", 1, best=Gap(against="a", seeds=3))
     oracle = standing("o", None, note="oracle")
     empty = standing("x", None, reference=Gap(against="r"), value=None, low=None, high=None, note="not measurable")
-    shown = tables.ranking([alone, standing(), oracle, empty], {"a": "Method A"}, "masked", notes={"b": "two of five"})
-    expected = ["rank", "stage", "EER %", "seeds", "points to r", "points to the best, Method A", "note"]
+    shown = tables.ranking([alone, standing(), oracle, empty], "masked", notes={"b": "two of five"})
+    expected = ["rank", "stage", "EER %", "seeds", "points to r", "points to the best, a", "note"]
     assert list(shown.data.columns) == expected
     assert shown.data["rank"].tolist() == [1, 2, "", ""]
-    assert shown.data["stage"].tolist() == ["Method A", "b", "o", "x"]
-    assert shown.data.iloc[1].tolist()[2:] == [
-        "3.10 [2.60, 3.70]",
-        3,
-        "-1.20 [-2.00, -0.40] better",
-        "0.20 [-2.00, 3.00] undecided",
-        "two of five",
-    ]
+    assert shown.data["stage"].tolist() == ["a", "b", "o", "x"]
+    gaps = ["-1.20 [-2.00, -0.40] better", "0.20 [-2.00, 3.00] undecided"]
+    assert shown.data.iloc[1].tolist()[2:] == ["3.10 [2.60, 3.70]", 3, *gaps, "two of five"]
     assert shown.data.iloc[0, 5] == "—"
     assert shown.data.iloc[3, [2, 4]].tolist() == ["not measurable", ""]
     assert shown.data["note"].tolist() == ["", "two of five", "oracle", "not measurable"]
     assert "masked" in shown.to_html()
 
 
-def test_notes_stand_beside_the_standings_own_and_nothing_is_said_twice():
+def test_notes_are_added_to_the_standings_own_without_repetition():
     shown = tables.ranking([standing(note="oracle"), standing("c", note="oracle")], notes={"b": "sees", "c": "oracle"})
     assert shown.data["note"].tolist() == ["oracle; sees", "oracle"]
     with pytest.raises(ValueError, match="no standing to show"):
         tables.ranking([])
 
 
-def test_the_plans_table_says_seeds_or_more_people():
+def test_the_power_table_gives_seeds_or_a_factor_on_the_people():
     needs = (Need(size=0.005, seeds=None, people=2.34), Need(size=0.01, seeds=12, people=1.0))
     numbers = {"difference": -0.0312, "seeds": 5, "identities": 200, "over_identities": 1e-6, "over_seeds_sd": 0.001}
-    place = {"stage": "b", "against": "a", "case": ("masked-masked", "unseen"), "metric": "eer", "smallest": 0.0071}
-    one = Prospect(**place, **numbers, needs=needs, observed=Need(size=0.0312, seeds=2, people=1.0))
+    names = {"stage": "b", "against": "a", "case": ("masked-masked", "unseen"), "metric": "eer", "smallest": 0.0071}
+    one = Prospect(**names, **numbers, needs=needs, observed=Need(size=0.0312, seeds=2, people=1.0))
     two = dataclasses.replace(one, observed=Need(size=1e-4, seeds=None, people=math.inf))
     three = dataclasses.replace(one, observed=Need(size=1e-4, seeds=None, people=4e5))
     shown = tables.power([one, two, three], "what these seeds can show").data

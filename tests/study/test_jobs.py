@@ -1,4 +1,4 @@
-"""Which jobs a study has, which of them are stale, from files and their times alone, and what the workflow is told."""
+"""The jobs of a study, which of them are stale by files and their times, and what the workflow reads of them."""
 
 import dataclasses
 import os
@@ -23,7 +23,7 @@ def run():
     return run
 
 
-def make(run, *names):
+def touch(run, *names):
     run.folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         (run.folder / name).touch()
@@ -32,9 +32,9 @@ def make(run, *names):
 def test_a_job_is_stale_until_its_results_are_newer_than_key_and_notebook(run):
     job = jobs.evaluate_job(run)
     assert job.stale and set(job.needs) <= set(job.inputs)
-    make(run, "metrics.json")
+    touch(run, "metrics.json")
     assert job.stale
-    make(run, "resamples.npz")
+    touch(run, "resamples.npz")
     assert not job.stale and job.inputs == (job.key_file, job.notebook)
     later = (run.folder / "metrics.json").stat().st_mtime + 5
     os.utime(job.key_file, (later, later))
@@ -44,7 +44,7 @@ def test_a_job_is_stale_until_its_results_are_newer_than_key_and_notebook(run):
 def test_a_parent_without_its_milestone_is_stale():
     parent = Run(profile=get_profile("laptop"), stage=STAGES["maskinv-lg"], seed=0, overrides={})
     jobs.prepare(parent.profile, [parent])
-    make(parent, "train.ipynb", "model.safetensors")
+    touch(parent, "train.ipynb", "model.safetensors")
     assert jobs.train_job(parent).stale
     parent.milestone_file(parent.stage.milestones[0]).touch()
     assert not jobs.train_job(parent).stale
@@ -57,14 +57,14 @@ def test_a_profile_s_jobs_are_stale_too(run):
     assert not gallery.stale
 
 
-def test_of_a_restored_run_only_the_numbers_are_asked_for(run):
+def test_of_a_restored_run_only_the_numbers_are_targets(run):
     def names():
         return [path.name for path in jobs.targets(PROFILE, [run])][2:]  # behind gallery and comparison
 
     assert names() == ["train.ipynb", "evaluate.ipynb"]
-    make(run, "metrics.json", "resamples.npz")
+    touch(run, "metrics.json", "resamples.npz")
     assert names() == ["metrics.json"]
-    make(run, "model.safetensors")
+    touch(run, "model.safetensors")
     assert names() == ["train.ipynb", "evaluate.ipynb"]
 
 
@@ -112,11 +112,10 @@ def test_several_benchmarks_have_jobs_and_folders_of_their_own(run):
 
 
 def test_trials_of_rendered_people_do_not_depend_on_the_code_for_photographs(monkeypatch):
-    seen = []
-    monkeypatch.setattr(fingerprints, "code_hash", lambda *modules: seen.append(modules) or "")
+    hashed = set()
+    monkeypatch.setattr(fingerprints, "code_hash", lambda *modules: hashed.update(modules) or "")
     monkeypatch.setattr(jobs.tuning, "trials", lambda profile: [tiny.run_of("kd-only")])
     tiny.register(monkeypatch, paths.runs())
     jobs.trial_jobs(tiny.profile())
-    assert any("evaluation.benchmarks.rendered" in modules for modules in seen)
-    assert not any("evaluation.benchmarks.drawn" in modules for modules in seen)
+    assert "evaluation.benchmarks.rendered" in hashed and "evaluation.benchmarks.drawn" not in hashed
     assert RealFaces.validation_code == ("evaluation.benchmarks.drawn",)

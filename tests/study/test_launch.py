@@ -1,4 +1,4 @@
-"""One notebook at a time, and what is left of it when it fails."""
+"""The execution of one notebook, its files when it fails, and the lock of a study."""
 
 import json
 
@@ -27,8 +27,8 @@ def test_an_executed_notebook_appears_only_if_every_cell_ran(tmp_path):
     source = notebook(
         tmp_path / "02-toy.ipynb", "number = 1", "import os\nprint(number * 21, os.environ['OMP_NUM_THREADS'])"
     )
-    out, given = tmp_path / "out" / "a.ipynb", {"profile": "toy", "stage": "s", "seed": 0, "number": 2}
-    assert notebook_job(source, out, given, label="train s, seed 0") == 0
+    out, parameters = tmp_path / "out" / "a.ipynb", {"profile": "toy", "stage": "s", "seed": 0, "number": 2}
+    assert notebook_job(source, out, parameters, label="train s, seed 0") == 0
     assert "42 1" in out.read_text() and not out.with_suffix(".failed.ipynb").exists()
     assert [(e["job"], e["what"]) for e in events()] == [("train s, seed 0", "start"), ("train s, seed 0", "end")]
 
@@ -38,7 +38,7 @@ def test_a_failed_or_killed_notebook_leaves_its_error_and_no_result(tmp_path, ca
         source = notebook(tmp_path / f"03-{name}.ipynb", "profile = ''", cell)
         out, failed = tmp_path / f"{name}.ipynb", tmp_path / f"{name}.failed.ipynb"
         assert notebook_job(source, out, {"profile": "toy"}, label=f"evaluate {name}") == 1
-        assert f"evaluate {name} failed: " in (said := capsys.readouterr().err) and str(failed) in said
+        assert f"evaluate {name} failed: " in (message := capsys.readouterr().err) and str(failed) in message
         assert not out.exists() and failed.exists()
         assert word.lower() in events()[-1]["error"].lower() and events()[-1]["what"] == "fail"
     assert not list(tmp_path.glob(".*running*"))

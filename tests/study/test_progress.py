@@ -1,10 +1,11 @@
-"""What people see while a study runs: a line per event, the time left, and the ladder at the end."""
+"""The progress display of a study: a line per event, the time left, and the error rates at the end."""
 
 import json
 import os
 import re
 import sys
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
@@ -20,7 +21,7 @@ RECORD = {"step": 5, "steps": 20, "faces": 20, "loss": 3.14159, "faces_per_secon
 
 @pytest.fixture
 def planned(tmp_path, monkeypatch):
-    """Two runs of the tiny profile that nothing was done for yet."""
+    """Two runs of the tiny profile that are not trained yet."""
     tiny.register(monkeypatch, tmp_path / "runs")
     monkeypatch.setenv("MASKINV_ROOT", str(ROOT))
     runs = [tiny.run_of("elasticface-arc"), tiny.run_of("kd-only")]
@@ -81,22 +82,16 @@ def test_outside_a_notebook_every_record_is_a_line(monkeypatch, capsys):
 
 
 def test_in_a_notebook_one_output_is_kept_up_to_date(monkeypatch, clock):
-    shown, made = [], []
-    handle = SimpleNamespace(update=lambda data, raw: shown.append(data["text/plain"]))
-
-    def display(data, raw, display_id):
-        made.append(data)
-        return handle
-
-    ipython = SimpleNamespace(get_ipython=lambda: object(), display=SimpleNamespace(display=display))
+    ipython = Mock()
+    updates = ipython.display.display.return_value.update
     monkeypatch.setitem(sys.modules, "IPython", ipython)
     show = progress.live(every=1.0)
     for step in range(1, 21):
         clock.seconds += 0.25
         show({**RECORD, "step": step, "faces": 4 * step})
-    assert len(made) == 1
-    assert 4 <= len(shown) <= 8
-    assert shown[-1].startswith("100%"), "the last record is always shown"
+    ipython.display.display.assert_called_once()
+    assert 4 <= updates.call_count <= 8
+    assert updates.call_args.args[0]["text/plain"].startswith("100%"), "the last record is always shown"
 
 
 # Events
@@ -135,13 +130,13 @@ def test_a_failure_is_shown_with_its_error_and_kept_with_its_log(planned, capsys
 def test_a_half_written_event_waits_until_it_is_whole(planned, capsys):
     path = paths.runs() / "tiny" / "events.jsonl"
     seen = started(planned)
-    whole = json.dumps({"time": 0.0, "job": "compare the ladder", "what": "start"})
+    whole = json.dumps({"time": 0.0, "job": "compare the stages", "what": "start"})
     path.write_text(whole[:20])
     seen.report()
     assert capsys.readouterr().out == ""
     path.write_text(whole + "\n")
     seen.report()
-    assert "compare the ladder ..." in capsys.readouterr().out
+    assert "compare the stages ..." in capsys.readouterr().out
 
 
 def test_running_trainings_are_shown_with_the_time_left_at_most_every_15_seconds(planned, clock, capsys):
@@ -232,25 +227,25 @@ def test_what_is_up_to_date_costs_no_time(planned):
     assert started(planned)._left() > done
 
 
-# The ladder
+# The error rates
+
+METRICS = """stage,seed,condition,mask_kinds,metric,value
+elasticface-arc,0,unmasked-unmasked,none,eer,0.01
+elasticface-arc,1,unmasked-unmasked,none,eer,0.03
+elasticface-arc,all,unmasked-unmasked,none,eer,0.9
+elasticface-arc,0,masked-unmasked,unseen,eer,0.1
+elasticface-arc,0,masked-unmasked,seen,eer,0.5
+elasticface-arc,0,masked-unmasked,unseen,fmr100,0.7
+elasticface-arc,0,masked-masked,unseen,eer,0.125
+maskinv-hg,0,unmasked-unmasked,none,eer,0.02
+maskinv-hg,0,masked-unmasked,unseen,eer,0.03
+maskinv-hg,0,masked-masked,unseen,eer,0.04
+"""
 
 
-def test_the_ladder_is_the_mean_over_seeds_of_unseen_masks_in_per_cent(tmp_path):
-    rows = [
-        ("elasticface-arc", "0", "unmasked-unmasked", "none", "eer", "0.01"),
-        ("elasticface-arc", "1", "unmasked-unmasked", "none", "eer", "0.03"),
-        ("elasticface-arc", "all", "unmasked-unmasked", "none", "eer", "0.9"),
-        ("elasticface-arc", "0", "masked-unmasked", "unseen", "eer", "0.1"),
-        ("elasticface-arc", "0", "masked-unmasked", "seen", "eer", "0.5"),
-        ("elasticface-arc", "0", "masked-unmasked", "unseen", "fmr100", "0.7"),
-        ("elasticface-arc", "0", "masked-masked", "unseen", "eer", "0.125"),
-        ("maskinv-hg", "0", "unmasked-unmasked", "none", "eer", "0.02"),
-        ("maskinv-hg", "0", "masked-unmasked", "unseen", "eer", "0.03"),
-        ("maskinv-hg", "0", "masked-masked", "unseen", "eer", "0.04"),
-    ]
+def test_the_table_holds_means_over_seeds_with_unseen_masks_in_per_cent(tmp_path):
     path = tmp_path / "metrics.csv"
-    lines = ["stage,seed,condition,mask_kinds,metric,value", *(",".join(row) for row in rows)]
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text(METRICS)
     heading, first, second = progress.eer_table(path).splitlines()
     assert heading.split()[-3:] == ["unmasked-unmasked", "masked-unmasked", "masked-masked"]
     assert heading.startswith("EER in %, mean of seeds")

@@ -1,3 +1,5 @@
+"""Plans: stages at the scale of a profile, overrides, and what cannot be trained."""
+
 import dataclasses
 
 import pytest
@@ -49,9 +51,9 @@ def test_overrides_that_do_not_fit_are_refused(base, text, message):
         plan.override(base, plan.parse_overrides(text))
 
 
-def test_an_objective_that_stands_twice_is_refused(base):
+def test_an_objective_that_is_used_twice_is_refused(base):
     twice = dataclasses.replace(base, objectives=(*base.objectives, base.objectives[-1]))
-    with pytest.raises(ValueError, match=r"template_kd\.TemplateKD stands 2 times among the objectives"):
+    with pytest.raises(ValueError, match=r"template_kd\.TemplateKD is 2 times among the objectives"):
         plan.check(twice)
 
 
@@ -74,6 +76,6 @@ def test_splits_share_nobody():
         faces.split("tset")
 
 
-def test_a_plan_is_plain_data(base):
-    assert base.as_dict()["schedule"]["batch"] == 64
+def test_a_plan_is_plain_data_without_defaults(base):
+    assert base.as_dict()["schedule"]["batch"] == 64 and "sampler" not in base.as_dict()
     assert all(dataclasses.is_dataclass(term) for term in base.objectives)

@@ -1,4 +1,4 @@
-"""The study as data: the ladder adds up, runs have folders and keys of their own, and bad input is one clear error."""
+"""Stages, profiles and runs: equal budgets, folders and keys of each run, and one clear error for bad input."""
 
 import dataclasses
 import shutil
@@ -28,10 +28,10 @@ def strengths(stage: Stage) -> dict[str, float]:
     return {term.objective.partition(".")[0]: term.settings.get("lambda_", 0.0) for term in stage.objectives}
 
 
-# The ladder
+# The ablation
 
 
-def test_the_ladder_holds_the_six_rungs_of_the_paper_in_order():
+def test_the_ablation_holds_the_six_rungs_in_order():
     assert [stage.name for stage in ABLATION] == RUNGS == list(STAGES)[:6]
     assert all(stage.title and stage.idea for stage in ABLATION)
 
@@ -48,12 +48,9 @@ def test_each_rung_differs_from_the_one_below_as_the_paper_says():
     ]
 
 
-def test_ancestors_stand_lower_on_the_ladder_and_keep_the_milestone_that_is_asked_for():
-    for place, stage in enumerate(ABLATION):
-        below = RUNGS[:place]
-        assert stage.teacher is None or stage.teacher in below
+def test_a_stage_that_others_start_from_keeps_that_milestone():
+    for stage in ABLATION:
         if stage.start:
-            assert stage.start.stage in below
             assert stage.start.at in STAGES[stage.start.stage].milestones
 
 
@@ -73,10 +70,10 @@ def test_every_rung_of_a_profile_spends_the_same_number_of_faces_up_to_a_batch(p
 def test_profiles_hold_known_stages_with_their_ancestors_before_them(profile):
     chosen = get_profile(profile)
     assert chosen.name == profile
-    for place, name in enumerate(chosen.stages):
+    for index, name in enumerate(chosen.stages):
         stage = known_stages(chosen)[name]
         ancestors = {stage.teacher, stage.start and stage.start.stage} - {None}
-        assert ancestors <= set(chosen.stages[:place])
+        assert ancestors <= set(chosen.stages[:index])
 
 
 def test_the_laptop_has_enough_people_for_its_intervals():
@@ -126,7 +123,7 @@ def test_ancestors_have_the_seed_and_profile_of_their_run():
         assert (ancestor.seed, ancestor.profile) == (4, run.profile)
 
 
-def test_planned_lists_the_ladder_seed_by_seed():
+def test_planned_runs_are_the_rungs_seed_by_seed():
     profile = get_profile("smoke")
     runs = planned_runs(profile, range(2))
     assert [(run.seed, run.stage.name) for run in runs] == [(s, n) for s in (0, 1) for n in profile.stages]
@@ -195,37 +192,24 @@ def test_the_evaluation_key_follows_the_model_the_test_people_and_the_resamples(
     assert changed_profile(run, faces=validation).evaluation_key == run.evaluation_key
 
 
-def test_the_evaluation_s_code_reaches_every_room_that_makes_its_numbers():
-    common = {
-        "faces.masks.drawing",
-        "evaluation.metrics",
-        "evaluation.resampling",
-        "evaluation.evaluate",
-        "networks.templates",
-    }
-    own = {
-        "rendered": {"evaluation.benchmarks.rendered"},
-        "real": {
-            *(f"evaluation.benchmarks.{name}" for name in ("drawn", "bins", "real_masks", "pairs")),
-            "faces.alignment",
-        },
-    }
-    for faces in (RenderedFaces, RealFaces):
-        reached = fingerprints.closure((*faces.test_code, *EVALUATION_CODE))
-        assert common | own[faces.people] <= set(reached)
+def test_the_evaluation_s_code_includes_every_module_that_decides_its_numbers():
+    common = {"faces.masks.drawing", "networks.templates"}
+    common |= {f"evaluation.{name}" for name in ("metrics", "resampling", "evaluate")}
+    real = {f"evaluation.benchmarks.{name}" for name in ("drawn", "bins", "real_masks", "pairs")}
+    for faces, own in ((RenderedFaces, {"evaluation.benchmarks.rendered"}), (RealFaces, real | {"faces.alignment"})):
+        assert common | own <= set(fingerprints.closure((*faces.test_code, *EVALUATION_CODE)))
 
 
-def test_no_machine_is_in_a_key_but_a_precision_that_was_asked_for(monkeypatch):
+def test_of_the_machine_only_a_chosen_precision_is_in_a_key(monkeypatch):
     config = run_of("maskinv-hg").config
-    assert "precision" not in config["plan"]  # what is as everywhere is left out
+    assert "precision" not in config["plan"]  # defaults are left out
     assert "device" not in repr(config) and "threads" not in repr(config)
     before = run_of().key
     monkeypatch.setenv("MASKINV_PRECISION", "fp32")
     assert run_of().config["plan"]["precision"] == "fp32" and run_of().key != before
     monkeypatch.setenv("MASKINV_PRECISION", "fp16")
-    with pytest.raises(
-        ValueError, match=r"Unknown MASKINV_PRECISION 'fp16'.*Did you mean 'bf16'|Known: auto, fp32, bf16"
-    ):
+    known = r"Unknown MASKINV_PRECISION 'fp16'.*Did you mean 'bf16'|Known: auto, fp32, bf16"
+    with pytest.raises(ValueError, match=known):
         run_of()
 
 
@@ -259,17 +243,14 @@ def edited(tmp_path, monkeypatch):
     shutil.copytree(fingerprints.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(fingerprints, "PACKAGE", copy)
 
-    def forget():
-        forget_code()
-
     def edit(module: str, addition: str) -> None:
         path = copy / module
         path.write_text(path.read_text() + addition)
-        forget()
+        forget_code()
 
-    forget()
+    forget_code()
     yield edit
-    forget()
+    forget_code()
 
 
 def test_keys_see_code_but_no_docstring_and_no_comment(edited):
@@ -310,7 +291,7 @@ def test_a_number_of_seeds_that_is_none_is_refused(seeds):
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("parameters", "message"),
     [
         ({"profile": "Smoke"}, r"Unknown profile 'Smoke' \(str\)\. Did you mean 'smoke'\? Known: smoke, laptop"),
         ({"profile": "latpop"}, "Did you mean 'laptop'"),
@@ -334,9 +315,9 @@ def test_a_number_of_seeds_that_is_none_is_refused(seeds):
         ({"stage": "elasticface-arc", "overrides": "lambda=3"}, "Unknown override 'lambda'"),
     ],
 )
-def test_bad_input_is_one_error_with_the_value_and_the_nearest_name(given, message, tmp_path):
+def test_bad_input_is_one_error_with_the_value_and_the_nearest_name(parameters, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        run_of(**given)
+        run_of(**parameters)
     assert not (tmp_path / "runs").exists()
 
 
@@ -349,7 +330,7 @@ def notebook(monkeypatch):
     return lambda *sources: cells.extend(["", *sources])
 
 
-def test_a_parameter_that_papermill_injects_but_nobody_knows_is_refused(notebook):
+def test_an_unknown_parameter_from_papermill_is_refused(notebook):
     notebook('profile = "smoke"\nseed = 0', '# Parameters\nprofile = "smoke"\nsede = 3\n')
     with pytest.raises(ValueError, match=r"Unknown parameter \(its value was 3\) 'sede'.*Did you mean 'seed'\?"):
         run_of(profile="smoke", stage="elasticface-arc")
@@ -366,7 +347,7 @@ def test_a_profile_s_notebook_does_not_know_stages(notebook):
         open_profile(profile="smoke")
 
 
-def test_outside_a_notebook_nothing_is_looked_at(monkeypatch):
+def test_outside_a_notebook_no_parameters_are_checked(monkeypatch):
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: None))
     assert run_of().seed == 0
 

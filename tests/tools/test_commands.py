@@ -27,7 +27,7 @@ MODEL = "runs/laptop/seed-0/maskinv-hg"
 
 
 @pytest.fixture
-def folder(ladder, patterned, tmp_path, monkeypatch):
+def folder(ablation, patterned, tmp_path, monkeypatch):
     """A working directory: two photographs, people to train on and others, a run of the tiny profile."""
     save_people(tmp_path / "people-to-train", patterned, range(8))
     save_people(tmp_path / "people", patterned, range(8, 12))

@@ -17,7 +17,7 @@ from tests.tools.samples import save, threshold
 
 
 @pytest.fixture
-def run(ladder):
+def run(ablation):
     return tiny.run_of("maskinv-hg")
 
 
@@ -183,7 +183,7 @@ def test_a_damaged_evaluation_is_named(moved, monkeypatch, text):
         open_recogniser(moved)
 
 
-def test_a_milestone_does_not_take_the_run_s_thresholds(ladder):
+def test_a_milestone_does_not_take_the_run_s_thresholds(ablation):
     folder = tiny.run_of("maskinv-lg").folder
     (path,) = folder.glob("milestone-*.safetensors")
     assert open_recogniser(folder).thresholds
