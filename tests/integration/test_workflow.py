@@ -112,52 +112,43 @@ def test_a_second_study_has_nothing_to_do(finished):
     assert again.returncode == 0 and "Nothing to do" in again.stdout
 
 
-def change(path: Path, old: str, new: str) -> None:
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new, 1))
+def append(path: Path, code: str) -> None:
+    """Add code to a module; a definition given again takes the place of the one before."""
+    path.write_text(f"{path.read_text()}\n{code}\n")
 
 
 def test_comments_and_docstrings_run_nothing_again(copy):
     root, folder = copy
-    change(root / "maskinv_lib/training/loop.py", '"""The one training loop', '"""The only training loop')
-    change(root / "maskinv_lib/faces/masks/drawing.py", "import torch\n", "import torch  # the only backend\n")
+    append(root / "maskinv_lib/training/loop.py", '# a comment\n"""A text that does nothing."""')
+    append(root / "maskinv_lib/faces/masks/drawing.py", "# another comment")
     assert planned_jobs(root, folder) == set()
 
 
 def test_a_changed_loss_runs_its_stages_again(copy):
     root, folder = copy
-    change(
-        root / "maskinv_lib/training/objectives/margins.py", "F.cross_entropy(logits", "0.5 * F.cross_entropy(logits"
-    )
+    append(root / "maskinv_lib/training/objectives/margins.py", "NEW = 1")
     assert planned_jobs(root, folder) == JOBS - STUDY | {"compare_the_stages"}
 
 
 def test_another_objective_runs_nothing_again(copy):
     root, folder = copy
-    change(
-        root / "maskinv_lib/training/objectives/template_kd.py",
-        "self.lambda_ / PAPER_SIZE",
-        "2 * self.lambda_ / PAPER_SIZE",
-    )
+    append(root / "maskinv_lib/training/objectives/template_kd.py", "NEW = 1")
     assert planned_jobs(root, folder) == set()
 
 
 def test_a_changed_figure_runs_only_the_notebooks_that_draw_it(copy):
     root, folder = copy
-    change(root / "maskinv_lib/reports/figures.py", "xlabel=label, ylim", 'xlabel=f"{label}.", ylim')
+    append(root / "maskinv_lib/reports/figures.py", "def stage_rates(*panels, **settings):\n    return None")
     assert planned_jobs(root, folder) == {"compare_the_stages"}
 
 
 def test_an_added_stage_runs_only_itself_and_the_comparison(copy):
     root, folder = copy
-    added = 'Stage(name="more-masks", title="T", idea="I", objectives=(ELASTIC,), mask_probability=0.9),\n)\n"""The six'
-    change(root / "maskinv_lib/study/ablation.py", ')\n"""The six', f"    {added}")
-    change(
-        root / "maskinv_lib/study/profiles.py",
-        'stages=(BASELINE, "elasticface-arc-aug")',
-        'stages=(BASELINE, "elasticface-arc-aug", "more-masks")',
-    )
+    stage = 'Stage(name="more-masks", title="T", idea="I", objectives=(ELASTIC,), mask_probability=0.9)'
+    append(root / "maskinv_lib/study/ablation.py", f"ABLATION += ({stage},)")
+    stages = '(*_smoke().stages, "more-masks")'
+    wider = f'PROFILES["smoke"] = lambda: dataclasses.replace(_smoke(), stages={stages})'
+    append(root / "maskinv_lib/study/profiles.py", wider)
     assert planned_jobs(root, folder) == {"train_more_masks_seed_0", "evaluate_more_masks_seed_0", "compare_the_stages"}
 
 
@@ -176,7 +167,7 @@ def test_published_stages_are_put_back_and_not_trained_again(copy):
     restored = run_module("maskinv_lib", "restore", "--profile", "smoke", cwd=root, **settings(folder))
     assert restored.stdout.count(": restored") == 2, restored.stderr
     assert planned_jobs(root, folder) == STUDY
-    change(root / "maskinv_lib/training/loop.py", "LOG_EVERY = 20", "LOG_EVERY = 21")
+    append(root / "maskinv_lib/training/loop.py", "NEW = 1")
     stale = run_module("maskinv_lib", "restore", "--profile", "smoke", cwd=root, **settings(folder))
     assert stale.stdout.count(": stale") == 2
 
