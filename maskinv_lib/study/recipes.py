@@ -20,7 +20,7 @@ ALLOWED = {
 
 @dataclass(frozen=True, kw_only=True)
 class Term:
-    """One objective of a stage: its class below ``maskinv_lib.objectives`` and the settings it is built with."""
+    """One objective of a stage: its class below ``training.objectives`` and the settings it is built with."""
 
     objective: str
     settings: dict = field(default_factory=dict)

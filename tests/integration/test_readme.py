@@ -39,10 +39,11 @@ def checkout(tmp_path) -> Path:
 
 
 def add_entry(path: Path, opening: str, entry: str) -> None:
-    """Put an entry first into the tuple that ``opening`` begins."""
-    text = path.read_text()
-    assert text.count(f"\n{opening}\n") == 1
-    path.write_text(text.replace(f"\n{opening}\n", f"\n{opening}\n{entry.rstrip()},\n"))
+    """Put an entry last into the tuple that ``opening`` begins."""
+    before, begin, rest = path.read_text().partition(f"\n{opening}\n")
+    entries, end, after = rest.partition("\n)\n")
+    assert begin and end
+    path.write_text(f"{before}{begin}{entries}\n{entry.rstrip()},{end}{after}")
 
 
 def printed(checkout: Path, code: str, **settings: str) -> str:
@@ -104,7 +105,7 @@ def test_the_index_of_methods_names_every_stage_and_every_objective():
     patterns = [name for _, stages, _, _ in rows for name in re.findall(r"`([^`]+)`", stages)]
     files = {name for *_, paths in rows for name in re.findall(r"`([^`]+)`", paths)}
     missing = [name for name in STAGES if not any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
-    assert not missing
+    assert not missing, f"Add {missing} to the table 'The methods' of README.md."
     assert all((ROOT / "maskinv_lib" / name).is_file() for name in files)
     objectives = {
         f"training/objectives/{path.name}" for path in (ROOT / "maskinv_lib/training/objectives").glob("*.py")

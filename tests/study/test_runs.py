@@ -32,12 +32,14 @@ def strengths(stage: Stage) -> dict[str, float]:
 
 
 def test_the_ablation_holds_the_six_rungs_in_order():
-    assert [stage.name for stage in ABLATION] == RUNGS == list(STAGES)[:6]
+    assert [stage.name for stage in ABLATION[:6]] == RUNGS == list(STAGES)[:6]
     assert all(stage.title and stage.idea for stage in ABLATION)
 
 
 def test_each_rung_differs_from_the_one_below_as_the_paper_says():
-    rungs = [(stage.mask_probability, strengths(stage), stage.teacher, stage.start is not None) for stage in ABLATION]
+    rungs = [
+        (stage.mask_probability, strengths(stage), stage.teacher, stage.start is not None) for stage in ABLATION[:6]
+    ]
     assert rungs == [
         (0.0, {"margins": 0.0}, None, False),
         (0.5, {"margins": 0.0}, None, False),

@@ -36,7 +36,7 @@ class Batch:
     """The input of an objective in one training step; B samples, D the embedding size.
 
     labels: int64 [B]. masked: bool [B], where the mask was drawn on the "masked" view (other masked views: the same
-    faces, other masks). keys: int64 [B], one random key per sample and step (``maskinv_lib.randomness``). progress:
+    faces, other masks). keys: int64 [B], one random key per sample and step (``utils.randomness``). progress:
     0..1, share of the stage's budget spent. embeddings: the student's raw embeddings [B, D] per view. teacher: float32
     [B, D], the teacher's L2-normalised templates of the clean faces, None where no objective needs them. coverage:
     float32 [B], share of the crop that the "masked" view's mask covers, 0 without mask. general: bool [B], which

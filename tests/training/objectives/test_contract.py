@@ -83,10 +83,22 @@ PROMISES = {
         state=("centres", "projection", *BRANCH),
     ),
 }
+
+
+def generic(name: str) -> Promise:
+    """Return what an objective that is not listed above promises: what it says of itself, and losses that fall."""
+    made = objective(name)
+    losses = tuple(made(full_batch(vectors(6, SIZE, seed=1))))
+    needs = {"views": made.views, "teacher": made.needs_teacher, "maps": made.needs_maps}
+    return Promise(losses=losses, state=tuple(made.state_dict()), learns=(1e-3, 1.0), **needs)
+
+
+LISTED = tuple(PROMISES)
+PROMISES |= {name: generic(name) for name in known_objectives() if name not in LISTED}
 NAMES = tuple(PROMISES)
 TAUGHT = [name for name in NAMES if PROMISES[name].teacher]
 WITH_CENTRES = [name for name in NAMES if "centres" in PROMISES[name].state]
-ONE_VIEW = [name for name in NAMES if len(PROMISES[name].views) == 1]
+ONE_VIEW = [name for name in LISTED if len(PROMISES[name].views) == 1]
 SAME_WIDTH = [name for name in TAUGHT if name.split(".")[0] not in ("rkd", "ekd", "gkd")]
 STARTS = {
     "zero": lambda teacher: torch.zeros_like(teacher),
