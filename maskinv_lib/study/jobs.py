@@ -97,6 +97,11 @@ def _execution(kind: str, label: str, output: Path, parameters: dict, threads: i
     return {"label": label, "notebook": notebook, "command": command}
 
 
+def faces_file(profile: Profile) -> Path:
+    """Return the file that lists the opened faces of a profile; its job needs no hash of the data to be named."""
+    return study_folder(profile) / "faces.json"
+
+
 def faces_job(profile: Profile, cores: int = 1) -> Job:
     """Return the job that renders or opens all faces, so that bad data are found before any training."""
     folder, faces = study_folder(profile), profile.faces
@@ -108,7 +113,7 @@ def faces_job(profile: Profile, cores: int = 1) -> Job:
     return Job(
         label="render faces" if faces.publishable else "open the data",
         command=("faces", "--profile", profile.name, "--threads", cores),
-        outputs=(folder / "faces.json",),
+        outputs=(faces_file(profile),),
         key_file=folder / "keys" / "faces",
         key=key,
         log=folder / "logs" / "faces.log",
@@ -141,7 +146,7 @@ def _run_job(run: Run, kind: str, outputs: Sequence[Path], needs: Sequence[Path]
         **execution,
         outputs=tuple(outputs),
         results=results,
-        needs=(*faces_job(profile).outputs, *needs),
+        needs=(faces_file(profile), *needs),
         key=[key, code],
         log=folder / f"{kind}.log",
         priority=priority,
@@ -248,20 +253,22 @@ def trial_jobs(profile: Profile) -> list[Job]:
     ]
 
 
-def restored(run: Run) -> bool:
-    """Return whether a run's numbers are up to date without its model: they were copied back from ``results``."""
-    return not any(evaluate_job(test).stale for test in run.evaluations) and not (run.folder / MODEL).exists()
+def targets(jobs: Iterable[Job]) -> list[Path]:
+    """Return the files that the jobs of a study must produce: of an evaluated rung also its notebooks.
 
-
-def targets(profile: Profile, runs: Sequence[Run]) -> list[Path]:
-    """Return the files that a study must produce: for a rung also the notebooks, unless its numbers were restored."""
-    results = [job.outputs[0] for job in profile_jobs(profile, runs)]
-    for run in [*runs, *sweep_runs(profile)]:
-        if run.is_rung and not restored(run):
-            results += [job.outputs[0] for job in run_jobs(run)]
+    Where a rung's numbers are up to date without its model, they were copied back from ``results`` and are enough.
+    """
+    by_run: dict[str, list[Job]] = {}
+    for job in jobs:
+        by_run.setdefault(job.run.label() if job.run else "", []).append(job)
+    files = [job.outputs[0] for job in by_run.pop("", []) if job.notebook]
+    for train, *evaluations in by_run.values():
+        restored = not any(job.stale for job in evaluations) and not (train.run.folder / MODEL).exists()
+        if evaluations and train.run.is_rung and not restored:
+            files += [job.outputs[0] for job in (train, *evaluations)]
         else:
-            results += [test.evaluation_folder / METRICS for test in run.evaluations]
-    return results
+            files += [job.outputs[-1] for job in evaluations]
+    return files
 
 
 def prepare(profile: Profile, runs: Sequence[Run], cores: int = 1) -> list[Job]:
@@ -278,5 +285,5 @@ def prepare(profile: Profile, runs: Sequence[Run], cores: int = 1) -> list[Job]:
 
 def prepare_seeds(profile: Profile, seeds: range, cores: int = 1) -> tuple[list[Job], list[Path]]:
     """Prepare a study with these seeds; return its jobs and the files that it must produce."""
-    runs = planned_runs(profile, seeds)
-    return prepare(profile, runs, cores), targets(profile, runs)
+    jobs = prepare(profile, planned_runs(profile, seeds), cores)
+    return jobs, targets(jobs)

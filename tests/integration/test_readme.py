@@ -66,6 +66,8 @@ def test_a_method_is_one_file_and_one_entry(checkout):
         "print(sorted(name for name in trained.records[-1] if name in ('margin', 'template_l1')))\n"
     )
     assert printed(checkout, RUN + code) == "['margin', 'template_l1']"
+    contract = "import pytest; print(pytest.main(['-qq', 'tests/training/objectives', '-k', 'template_l1']))"
+    assert printed(checkout, contract).splitlines()[-1] == "0"  # 5 if no test has this name
 
 
 def test_a_rung_is_one_entry(checkout):

@@ -46,7 +46,8 @@ def test_first_weights_are_a_function_of_the_seed(name):
         if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
             assert not torch.equal(module.weight, another.weight)
         if isinstance(module, torch.nn.Conv2d) and module.weight.numel() > 20_000:
-            assert module.weight.std().item() == pytest.approx(0.1, rel=0.03)
+            bound = 0.02 if module.weight.numel() > 100_000 else 0.03  # fewer draws spread more
+            assert module.weight.std().item() == pytest.approx(0.1, rel=bound)
         if isinstance(module, torch.nn.PReLU):
             assert module.weight.unique().tolist() == [0.25]
 

@@ -59,7 +59,9 @@ def test_a_profile_s_jobs_are_stale_too(run):
 
 def test_of_a_restored_run_only_the_numbers_are_targets(run):
     def names():
-        return [path.name for path in jobs.targets(PROFILE, [run])][2:]  # behind gallery and comparison
+        return [path.name for path in jobs.targets(jobs.study_jobs(PROFILE, [run]))][
+            2:
+        ]  # behind gallery and comparison
 
     assert names() == ["train.ipynb", "evaluate.ipynb"]
     touch(run, "metrics.json", "resamples.npz")
