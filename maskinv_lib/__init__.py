@@ -2,7 +2,7 @@
 
 The packages, in the order in which they build on each other, which is also a good order to read them in:
 
-    utils < study < faces < networks < training, evaluation < pipeline, tools < reports < __main__
+    utils < study < faces < networks < training, evaluation < pipeline < reports < tools < __main__
 
 A package imports only from packages before it, and no two files import each other. What belongs into a package, what
 does not and how to add something is said at the top of its ``__init__.py``.

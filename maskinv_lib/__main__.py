@@ -10,7 +10,7 @@ from maskinv_lib.study import jobs, progress, tuning
 from maskinv_lib.study.launch import notebook_job, noted, run_choose, run_study
 from maskinv_lib.study.profiles import get_profile
 from maskinv_lib.study.runs import open_profile, open_run
-from maskinv_lib.tools import commands
+from maskinv_lib.tools import folder_commands, model_commands
 from maskinv_lib.utils import paths
 
 
@@ -63,7 +63,8 @@ def _parser() -> argparse.ArgumentParser:
     pair = {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", "VALUE")}
     parser.add_argument("-p", dest="parameters", help="a parameter of the notebook and its value", **pair)
 
-    commands.add_to(command)
+    model_commands.add_to(command)
+    folder_commands.add_to(command)
     return root
 
 

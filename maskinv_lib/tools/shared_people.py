@@ -13,7 +13,8 @@ from torch import Tensor
 from maskinv_lib.faces import Faces
 from maskinv_lib.faces.folders import Folder
 from maskinv_lib.networks.templates import NetworkRecogniser
-from maskinv_lib.tools.recogniser import OpenedRecogniser, Threshold
+from maskinv_lib.tools.recogniser import OpenedRecogniser
+from maskinv_lib.tools.thresholds import Threshold
 
 COLUMNS = ("direction", "person", "other", "mean_to_picture", "nearest", "picture", "other_picture", "found_by")
 

@@ -2,7 +2,7 @@
 
 from PIL import Image
 
-from maskinv_lib.tools.recogniser import Threshold
+from maskinv_lib.tools.thresholds import Threshold
 
 
 def save(path, image):

@@ -11,7 +11,8 @@ from maskinv_lib.networks import build_network
 from maskinv_lib.networks.templates import NetworkRecogniser
 from maskinv_lib.networks.weights import load_network, save_network
 from maskinv_lib.study.profiles import PROFILES
-from maskinv_lib.tools.recogniser import fixed_threshold, open_recogniser
+from maskinv_lib.tools.recogniser import open_recogniser
+from maskinv_lib.tools.thresholds import fixed_threshold
 from tests import tiny
 from tests.tools.samples import save, threshold
 
