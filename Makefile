@@ -15,12 +15,12 @@ PYTHON_IN_VENV := .venv/bin/python
 SCOPE_OPTION = $(if $(SCOPE),--scope $(SCOPE))
 STUDY_OPTIONS = --profile $(PROFILE) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CORES),--cores $(CORES)) $(SCOPE_OPTION)
 
-.PHONY: help study choose test lab publish restore lint
+.PHONY: help study choose test lab publish models restore lint wheels
 .DEFAULT_GOAL := help
 
 help: ## List the targets.
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 10
-	@echo "Variables: PROFILE=laptop|smoke|gpu|real, SEEDS=5 (laptop: 1), STAGE=maskinv-lg (publish, restore), SCOPE=ablation|all,"
+	@echo "Variables: PROFILE=laptop|smoke|gpu|real|real-smoke, SEEDS=5 (laptop: 1), STAGE=maskinv-lg (publish, restore), SCOPE=ablation|all,"
 	@echo "Variables: PRECISION=fp32|bf16 (auto: bf16 where the processor computes in it), CORES=2 (all)"
 
 .venv/ready: pyproject.toml constraints.txt
@@ -46,8 +46,14 @@ lab: .venv/ready ## Open the notebooks in JupyterLab.
 publish: .venv/ready ## Copy a finished study, or one STAGE, from runs/ to results/.
 	@"$(PYTHON_IN_VENV)" -m maskinv_lib publish --profile $(PROFILE) $(if $(STAGE),--stage $(STAGE)) $(SCOPE_OPTION)
 
+models: .venv/ready ## Write the weights of a finished study of rendered people, seed 0, to results/models.
+	@"$(PYTHON_IN_VENV)" -m maskinv_lib publish-models --profile $(PROFILE)
+
 restore: .venv/ready ## Put published stages back into runs/ where their key still matches.
 	@"$(PYTHON_IN_VENV)" -m maskinv_lib restore --profile $(PROFILE) $(if $(STAGE),--stage $(STAGE)) $(SCOPE_OPTION)
 
 lint: .venv/ready ## Check style.
 	@"$(PYTHON_IN_VENV)" -m ruff check . && "$(PYTHON_IN_VENV)" -m ruff format --check .
+
+wheels: .venv/ready ## List the pinned versions without a wheel for a Python and a platform.
+	@"$(PYTHON_IN_VENV)" workflow/wheels.py

@@ -2,39 +2,92 @@
 
 import argparse
 import ast
+import contextlib
+import errno
+import os
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from maskinv_lib.study import jobs, progress, tuning
+from maskinv_lib.study import jobs, progress
 from maskinv_lib.study.launch import notebook_job, noted, run_choose, run_study
-from maskinv_lib.study.profiles import get_profile
+from maskinv_lib.study.profiles import PROFILES, get_profile
 from maskinv_lib.study.runs import open_profile, open_run
 from maskinv_lib.tools import folder_commands, model_commands
-from maskinv_lib.utils import paths
+from maskinv_lib.utils import checks, machine, paths
+
+CODES = "Exit codes: 0 success; 1 a study failed, or (compare) two people; 2 an error; 130 stopped; 141 output closed."
+
+FULL = "Free space on that disk, or set MASKINV_RUNS to a folder on another one."
+FORBIDDEN = "Choose a place that you may write to; MASKINV_RUNS is the folder of everything that runs write."
+REMEDIES = dict.fromkeys((errno.ENOSPC, errno.EDQUOT), FULL)
+REMEDIES |= dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), FORBIDDEN)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; an error is one message on standard error and exit code 2."""
-    options = _parser().parse_args(arguments)
-    paths.settle()
+    """Run one command; return its exit code (``CODES``). An error is one message on standard error.
+
+    Output that is closed early (``| head``) ends the command quietly. Names that the output cannot encode are escaped.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        return options.command(options) or 0
+        try:
+            return _run(arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        with contextlib.suppress(OSError):  # at its end, Python would write what is left
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _run(arguments: list[str] | None) -> int:
+    machine.prepare_computing()
+    options = _parser().parse_args(arguments)
+    try:
+        paths.settle()
+        for name, minimum in MINIMA.items():
+            if getattr(options, name, None) is not None:
+                checks.whole_number(name, getattr(options, name), minimum=minimum)
+        with _plain_warnings():
+            return options.command(options) or 0
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError, RuntimeError, ImportError) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        remedy = REMEDIES.get(getattr(error, "errno", None), "")
+        print(f"{type(error).__name__}: {error}{remedy and f'. {remedy}'}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("Stopped. The same command again continues where this one stopped.", file=sys.stderr)
         return 130
 
 
+@contextlib.contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Show the warnings of the block as plain lines on standard error, each once."""
+    said: set[str] = set()
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        if str(message) not in said:
+            said.add(str(message))
+            print(f"Warning: {message}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = show
+        yield
+
+
 def _parser() -> argparse.ArgumentParser:
     about = "Commands of the study, and for your own faces and models."
-    root = argparse.ArgumentParser(prog="python -m maskinv_lib", description=about)
+    root = argparse.ArgumentParser(prog="python -m maskinv_lib", description=about, epilog=CODES)
     subparsers = root.add_subparsers(required=True, metavar="command")
 
     def command(name: str, function: object, text: str, *options: str) -> argparse.ArgumentParser:
-        parser = subparsers.add_parser(name, help=text, description=text)
+        parser = subparsers.add_parser(name, help=text, description=text, epilog=CODES)
         parser.set_defaults(command=function)
         for option in options:
             parser.add_argument(f"--{option}", **OPTIONS[option])
@@ -45,6 +98,8 @@ def _parser() -> argparse.ArgumentParser:
     command("choose", _choose, text, "profile", "scope", "cores")
     text = "Copy a finished study, or one finished stage, from runs/ to results/."
     command("publish", _publish, text, "profile", "scope", "stage")
+    text = "Write the weights of a finished study of rendered people, seed 0, to results/models."
+    command("publish-models", _publish_models, text, "profile")
     text = "Copy published stages back to runs/ as finished, if their key still matches."
     command("restore", _restore, text, "profile", "scope", "stage")
 
@@ -69,26 +124,31 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _literal(text: str) -> object:
+    """Return the value that a text stands for; a whole number in another spelling (0x10, 1_0) stays a text."""
     try:
-        return ast.literal_eval(text)
+        value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
+    return text if type(value) is int and str(value) != text else value
 
 
 OPTIONS = {
-    "profile": {"default": "laptop", "help": "smoke, laptop, gpu or real (default: laptop)"},
+    "profile": {"default": "laptop", "help": f"one of {', '.join(PROFILES)} (default: laptop)"},
     "scope": {"default": "ablation", "help": "ablation: its rungs alone (default); all: the other methods too"},
     "seeds": {"type": _literal, "help": "number of seeds, from 0 (default: the profile's)"},
-    "cores": {"type": int, "help": "processor cores to use (default: all)"},
+    "cores": {"type": _literal, "help": "processor cores to use (default: all)"},
     "stage": {"help": "name of a stage"},
     "seed": {"type": _literal, "default": 0, "help": "seed of the run (default: 0)"},
     "overrides": {"default": "", "help": 'single values, such as "lambda=300, people=100"'},
     "benchmark": {"default": "", "help": "name of the benchmark (default: the profile's first)"},
-    "threads": {"type": int, "help": "processor threads (default: all for faces, 1 for a notebook)"},
-    "number": {"type": int, "required": True, "help": "number in the profile's list of trials"},
+    "threads": {"type": _literal, "help": "processor threads (default: all for faces, 1 for a notebook)"},
+    "number": {"type": _literal, "required": True, "help": "number in the profile's list of trials"},
     "label": {"default": "", "help": "name of the job in the progress display"},
 }
 """The options of the study's commands, each with the same meaning everywhere."""
+
+MINIMA = {"cores": 1, "threads": 1, "number": 0}
+"""Option -> the smallest whole number that it may be."""
 
 
 def _study(options: argparse.Namespace) -> int:
@@ -97,12 +157,12 @@ def _study(options: argparse.Namespace) -> int:
 
 
 def _faces(options: argparse.Namespace) -> None:
-    from maskinv_lib.pipeline import sources
+    from maskinv_lib.pipeline import opening
 
     profile = get_profile(options.profile)
     job = jobs.faces_job(profile)
-    with noted(job.log.parents[1], job.label, job.log):
-        sources.open_all(profile, job.outputs[0], options.threads, _shown_as(job))
+    with noted(job.log.parents[1], job.label, job.log), job.own.making():
+        opening.open_all(profile, job.outputs[0], options.threads, _shown_as(job))
 
 
 def _shown_as(job: jobs.Job) -> Callable[[str], None]:
@@ -143,15 +203,24 @@ def _choose(options: argparse.Namespace) -> int:
 def _trial(options: argparse.Namespace) -> None:
     from maskinv_lib.pipeline import evaluate
 
-    run = tuning.trials(get_profile(options.profile, options.scope))[options.number]
-    rates = evaluate.trial(run)["eer"]
-    print(run.name, ", ".join(f"{condition} {100 * eer:.2f}" for condition, eer in rates.items()))
+    profile = get_profile(options.profile, options.scope)
+    job = jobs.trial_jobs(profile)[options.number]
+    with noted(jobs.study_folder(profile), job.label, job.log):
+        rates = evaluate.trial(job.run)["eer"]
+    print(job.run.name, ", ".join(f"{condition} {100 * eer:.2f}" for condition, eer in rates.items()))
 
 
 def _publish(options: argparse.Namespace) -> None:
     from maskinv_lib.reports import publishing
 
     publishing.publish(get_profile(options.profile, options.scope), options.stage)
+
+
+def _publish_models(options: argparse.Namespace) -> None:
+    from maskinv_lib.tools.published_models import publish_models
+
+    for folder in publish_models(get_profile(options.profile)):
+        print(folder)
 
 
 def _restore(options: argparse.Namespace) -> None:

@@ -31,24 +31,30 @@ SCORE = 0.7
 SIMILAR = 0.5
 """A second face with at least this share of the largest face's box area makes the picture ambiguous."""
 
-EXTRA = "pip install 'maskinv[landmarks]'"
+EXTRA = "pip install -e '.[landmarks]'"
 
 
 def find_landmarks(picture: np.ndarray, where: str = "The picture") -> np.ndarray:
     """Return the five points of the largest face, float64 [5, 2], in the order of ``alignment.POINTS``.
 
     picture: uint8 [H, W, 3], RGB, with the face upright. Points are (x, y) in its pixels, whole numbers at pixel
-    centres. Raises ValueError naming ``where`` for another kind of array, where no face is found and where another
-    face is of similar size; ImportError where the detector is not installed.
+    centres. Raises ValueError naming ``where`` for another kind of array, where no face is found, where another face is
+    of similar size and where the detector fails; ImportError where the detector is not installed.
     """
     check_rgb(picture, where)
     detector = _detector()
     height, width = picture.shape[:2]
     if min(height, width) == 0:
         raise ValueError(f"{where}: the picture is empty ({width} x {height} pixels).")
-    boxes, points = _detect(detector, picture, (0, 0, width, height), min(1.0, LONGEST / max(height, width)))
-    largest = _largest(boxes, where, (width, height))
-    return _refined(detector, picture, boxes[largest], points[largest])
+    try:
+        boxes, points = _detect(detector, picture, (0, 0, width, height), min(1.0, LONGEST / max(height, width)))
+        largest = _largest(boxes, where, (width, height))
+        return _refined(detector, picture, boxes[largest], points[largest])
+    except ValueError:
+        raise
+    except Exception as error:  # whatever the package raises
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{where}: the detector failed ({reason}). Give its five points, or leave it out.") from None
 
 
 def _detector() -> Callable[..., list[Any]]:

@@ -16,17 +16,35 @@ from maskinv_lib.utils import checks, files
 OWN = ("network", "embedding_size", "input_contract")
 """Metadata that a network's file always has; the caller may add others."""
 
+HALF = (torch.bfloat16, torch.float16)
+
 CHECKSUM = "tensors_sha256"
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict | None = None) -> None:
-    """Write named tensors and JSON-serialisable metadata to a safetensors file, whole or not at all."""
+    """Write named tensors and JSON-serialisable metadata to a safetensors file, whole or not at all.
+
+    Equal tensors and metadata give equal bytes.
+    """
     tensors = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
     }
     texts = {name: json.dumps(value, allow_nan=False) for name, value in (metadata or {}).items()}
     with files.whole_file(path) as temporary:
         save_file(tensors, temporary, metadata=texts | {CHECKSUM: json.dumps(_checksum(tensors))})
+        _sort_metadata(temporary)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Sort the metadata in the header of a safetensors file: they are written in random order."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        assert len(text) <= size  # it is the same text in another order
+        file.seek(8)
+        file.write(text.ljust(size))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
@@ -90,8 +108,9 @@ def with_own(metadata: dict, own: dict, what: str) -> dict:
 def load_network(path: Path) -> tuple[Network, dict]:
     """Read a network that ``save_network`` wrote: (network on the CPU in training mode, all metadata).
 
-    Strict: a missing file raises FileNotFoundError; a damaged one, one without the metadata, or one whose tensors are
-    not those of the network it names raises one ValueError that names the file and what differs.
+    Half-precision tensors become float32. Strict: a missing file raises FileNotFoundError; a damaged one, one without
+    the metadata, or one whose tensors are not those of the network it names raises one ValueError that names the file
+    and what differs.
     """
     tensors, metadata = read_tensors(path)
     try:
@@ -99,10 +118,11 @@ def load_network(path: Path) -> tuple[Network, dict]:
         contract = InputContract(**metadata["input_contract"])
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path} does not say which network of this study it is: {error} {_fit(tensors)}") from None
+    tensors = {name: tensor.float() if tensor.dtype in HALF else tensor for name, tensor in tensors.items()}
     differs = differences(network, tensors)
     if differs:
         raise ValueError(f"{path} does not hold the network {network.name} it names: {differs}. {_fit(tensors)}")
-    network.to_empty(device="cpu").load_state_dict(tensors)
+    network.load_state_dict(tensors, assign=True)
     network.contract = contract
     return network, metadata
 

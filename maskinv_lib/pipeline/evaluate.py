@@ -2,14 +2,13 @@
 
 import time
 
-from maskinv_lib.evaluation.evaluate import evaluate
-from maskinv_lib.evaluation.metrics import error_curve, measure
-from maskinv_lib.evaluation.resampling import identity_weights
+from maskinv_lib.evaluation.conditions import evaluate_conditions
+from maskinv_lib.evaluation.metrics import measure
 from maskinv_lib.pipeline import models
 from maskinv_lib.pipeline.records import Evaluated, read_evaluation, write_evaluation
 from maskinv_lib.pipeline.sources import AnyBenchmark, benchmark_of
 from maskinv_lib.pipeline.train import git_commit, train
-from maskinv_lib.study.data import UNMASKED
+from maskinv_lib.study import made
 from maskinv_lib.study.runs import Run
 from maskinv_lib.study.tuning import TRIAL_RESULT
 from maskinv_lib.utils import files, paths
@@ -27,26 +26,23 @@ def evaluate_run(run: Run) -> Evaluated:
 
 
 def _evaluated(run: Run, benchmark: AnyBenchmark) -> Evaluated:
-    weights = identity_weights(benchmark.identities, run.profile.resamples)
-    compared = benchmark.comparisons(models.templates_of(run, benchmark))
-    comparisons = {(condition, kinds): scores for condition, kinds, scores in compared}
-    curves = {case: error_curve(scores) for case, scores in comparisons.items()}
-    evaluations: dict = {}
-    for case, scores in comparisons.items():
-        unmasked = evaluations.get((UNMASKED, "none"))
-        evaluations[case] = evaluate(scores, weights, unmasked=unmasked, curve=curves[case])
-    return Evaluated(run=run, evaluations=evaluations, curves=curves, comparisons=comparisons)
+    templates = models.templates_of(run, benchmark)
+    measured = evaluate_conditions(benchmark, templates, resamples=run.profile.resamples)
+    parts = {"evaluations": measured.evaluations, "curves": measured.curves, "comparisons": measured.comparisons}
+    return Evaluated(run=run, **parts)
 
 
 def _record_opening(run: Run) -> None:
     """Append a line to ``openings.csv``: when a test set was opened, for which run, with which commit."""
     path = paths.runs() / run.profile.name / "openings.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with files.only_process(path.with_suffix(".lock"), str(path), wait=True), path.open("a", encoding="utf-8") as file:
-        if file.tell() == 0:
-            file.write("date,benchmark,stage,seed,commit,key\n")
+    with files.only_process(path.with_suffix(".lock"), str(path), wait=True), path.open("a+b") as file:
+        size = file.tell()
+        file.seek(max(0, size - 1))
+        head = "" if file.read() == b"\n" else "\n" if size else "date,benchmark,stage,seed,commit,key\n"
         date = time.strftime("%Y-%m-%d", time.gmtime())
-        file.write(f"{date},{run.tested_on.name},{run.name},{run.seed},{git_commit()},{run.key}\n")
+        line = f"{date},{run.tested_on.name},{run.name},{run.seed},{git_commit()},{run.key}\n"
+        file.write(f"{head}{line}".encode())  # below a line whose writer was killed
 
 
 def on_validation(run: Run) -> dict[str, float]:
@@ -66,7 +62,8 @@ def trial(run: Run) -> dict:
         "seconds": facts["seconds"],
         "eer": on_validation(run),
     }
-    files.write_json(run.folder / TRIAL_RESULT, result)
+    with made.trial(run).making():
+        files.write_json(run.folder / TRIAL_RESULT, result)
     return result
 
 

@@ -41,7 +41,8 @@ def _model(run: Run, other: Run, path: Path | None = None) -> nn.Module:
     try:
         model, facts = load(path)
     except (FileNotFoundError, ValueError) as error:
-        raise type(error)(f"{needs} {error} Make it with: {other.command()}") from None
+        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+        raise kind(f"{needs} {error} Make it with: {other.command()}") from None
     if facts.get("key") != other.key:
         reason = f"{path} was made by other code or settings (key {facts.get('key')}, now {other.key})."
         raise ValueError(f"{needs} {reason} Make it with: {other.command()}")

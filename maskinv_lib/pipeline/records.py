@@ -1,8 +1,11 @@
 """The results of a training and an evaluation, in memory and on disk: JSON, and resampled rates as bytes."""
 
+import contextlib
 import dataclasses
 import json
 import zipfile
+import zlib
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import numpy as np
 from maskinv_lib.evaluation.benchmarks import Comparisons
 from maskinv_lib.evaluation.evaluate import Evaluation
 from maskinv_lib.evaluation.metrics import RATES, ErrorCurve, Metric
+from maskinv_lib.study import made
 from maskinv_lib.study.runs import FACTS, METRICS, RESAMPLES, Run
 from maskinv_lib.utils import files
 
@@ -87,7 +91,7 @@ NUMBERS = ("identities", "fold_error", "threshold", "effective_genuine", "effect
 
 
 def write_evaluation(evaluated: Evaluated, benchmark: str) -> None:
-    """Write numbers and curves as JSON, and the rates in every resample as bytes, for later comparisons.
+    """Write numbers and curves as JSON, and the rates in every resample as bytes, for later comparisons; note both.
 
     Curves of real people are written without their thresholds, which are scores of single pairs, and read with NaN
     instead. Of the other methods, which are many, only the resampled EER is kept, which the ranking needs.
@@ -108,13 +112,14 @@ def write_evaluation(evaluated: Evaluated, benchmark: str) -> None:
             }
         )
         rates |= {f"{condition}/{kinds}/{n}": values for n, values in evaluation.resamples.items() if n in kept}
-    with files.whole_file(run.evaluation_folder / RESAMPLES) as temporary:
-        np.savez_compressed(temporary, **packed(rates))
     head = {"key": run.evaluation_key, "benchmark": benchmark}
     if real:
         head["teacher_sha256"] = run.profile.faces.config()["teacher"]
     text = json.dumps({**head, "conditions": records}, allow_nan=False, separators=(",", ":"))
-    files.write_text(run.evaluation_folder / METRICS, text.replace('{"condition"', '\n{"condition"') + "\n")
+    with made.evaluation(run).making():
+        with files.whole_file(run.evaluation_folder / RESAMPLES) as temporary:
+            np.savez_compressed(temporary, **packed(rates))
+        files.write_text(run.evaluation_folder / METRICS, text.replace('{"condition"', '\n{"condition"') + "\n")
 
 
 def _without_empty(metric: Metric) -> dict:
@@ -124,31 +129,84 @@ def _without_empty(metric: Metric) -> dict:
 def read_evaluation(run: Run, folder: Path | None = None) -> Evaluated:
     """Read the files of ``write_evaluation`` from the run's folder or another one.
 
-    An unreadable file raises an error that names the remedy. So does, in the run's own folder, a file from other code
-    or settings; from another folder such numbers are read, and ``source`` states it.
+    A missing or damaged file raises an error that names it and the remedy. So does, in the run's own folder, a file
+    from other code or settings, or one that is not what its maker noted; from another folder such numbers are read, and
+    ``source`` states it.
     """
     own, folder = folder is None, folder or run.evaluation_folder
     run_folder = folder if run.evaluation_folder == run.folder else folder.parent
-    command = run.command("evaluate")
     try:
-        record, facts = files.read_json(folder / METRICS), files.read_json(run_folder / FACTS)
-        with np.load(folder / RESAMPLES) as arrays:
-            resamples = unpacked({name: arrays[name] for name in arrays.files})
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise FileNotFoundError(f"{run.label()} has no readable evaluation: {error}. Make it with: {command}") from None
-    current = record["key"] == run.evaluation_key
-    if own and not current:
-        raise ValueError(f"{run.label()} was evaluated with other code or settings. Make it again with: {command}")
-    evaluations, curves = {}, {}
-    for part in record["conditions"]:
-        case = (part["condition"], part["mask_kinds"])
-        curve = {n: np.array(v) if isinstance(v, list) else v for n, v in part["curve"].items()}
-        curves[case] = ErrorCurve(**{"thresholds": np.full(len(curve["fmr"]), np.nan), **curve})
-        evaluations[case] = Evaluation(
-            metrics={metric["name"]: Metric(**metric) for metric in part["metrics"]},
-            resamples={n.rpartition("/")[2]: v for n, v in resamples.items() if n.startswith("/".join(case) + "/")},
-            thresholds=None,
-            **{name: part[name] for name in NUMBERS},
-        )
+        facts, resamples = _read_facts(run_folder / FACTS), _read_resamples(folder / RESAMPLES)
+        record = files.read_json(folder / METRICS)
+        with _naming(folder / METRICS):
+            key, cases = record["key"], dict(_read_case(part, resamples) for part in record["conditions"])
+    except (OSError, ValueError) as error:
+        again = f"Make it with: {run.command('evaluate')}"
+        raise FileNotFoundError(f"{run.label()} has no readable evaluation: {error} {again}") from None
+    if own:
+        _check_noted(run, key)
+    current = key == run.evaluation_key
     source = HERE if own else PUBLISHED + ("" if current else ", with other code, settings or data than those here")
+    evaluations, curves = ({case: pair[index] for case, pair in cases.items()} for index in range(2))
     return Evaluated(run=run, evaluations=evaluations, curves=curves, facts=facts, source=source)
+
+
+DAMAGES = (
+    *(ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, NotImplementedError),
+    *(EOFError, zipfile.BadZipFile, zlib.error),
+)
+"""What NumPy and the code below raise for a file that was cut or changed."""
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Turn whatever a damaged file makes the block raise into one ValueError with the file's name."""
+    try:
+        yield
+    except DAMAGES as error:
+        raise ValueError(f"{path} is damaged ({type(error).__name__}: {error}).") from None
+
+
+SHOWN_FACTS = ("precision", "seconds", "faces_per_second")
+"""The facts of a training that the reports show."""
+
+
+def _read_facts(path: Path) -> dict:
+    facts = files.read_json(path)
+    missing = [name for name in SHOWN_FACTS if name not in facts]
+    if facts.get("status") != "finished" or missing:
+        state = f"says that the training is {facts.get('status')}" if not missing else f"lacks {', '.join(missing)}"
+        raise ValueError(f"{path} {state}.")
+    return facts
+
+
+def _read_resamples(path: Path) -> dict[str, np.ndarray]:
+    with _naming(path), np.load(path) as arrays:
+        return unpacked({name: arrays[name] for name in arrays.files})
+
+
+def _read_case(part: dict, resamples: dict[str, np.ndarray]) -> tuple[tuple[str, str], tuple[Evaluation, ErrorCurve]]:
+    """Return ((condition, mask kinds), (evaluation, curve)) of one part of ``metrics.json``."""
+    case = (part["condition"], part["mask_kinds"])
+    curve = {n: np.array(v) if isinstance(v, list) else v for n, v in part["curve"].items()}
+    evaluation = Evaluation(
+        metrics={metric["name"]: Metric(**metric) for metric in part["metrics"]},
+        resamples={n.rpartition("/")[2]: v for n, v in resamples.items() if n.startswith("/".join(case) + "/")},
+        thresholds=None,
+        **{name: part[name] for name in NUMBERS},
+    )
+    return case, (evaluation, ErrorCurve(**{"thresholds": np.full(len(curve["fmr"]), np.nan), **curve}))
+
+
+def _check_noted(run: Run, key: str) -> None:
+    """Raise ValueError unless the run's own files have today's key and are what training and evaluation noted."""
+    again = f"Make it again with: {run.command('evaluate')}"
+    if key != run.evaluation_key:
+        raise ValueError(f"{run.label()} was evaluated with other code or settings. {again}")
+    faults = made.evaluation(run).faults()
+    if faults is None:
+        raise ValueError(f"The evaluation of {run.label()} did not end, or was not noted. {again}")
+    faults |= {path: fault for path, fault in (made.training(run).faults() or {}).items() if path.name == FACTS}
+    for path, fault in faults.items():
+        command = run.command("train" if path.name == FACTS else "evaluate")
+        raise ValueError(f"{path} is {fault}. Make it again with: {command}")

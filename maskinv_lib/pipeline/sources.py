@@ -1,25 +1,21 @@
 """The faces and benchmarks of a run: rendered, or read from a folder of real data, and cached."""
 
 import dataclasses
-import os
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from maskinv_lib.evaluation.benchmarks.bins import read_bin
 from maskinv_lib.evaluation.benchmarks.drawn import DrawnPairs, DrawnSet
+from maskinv_lib.evaluation.benchmarks.opening import open_set
 from maskinv_lib.evaluation.benchmarks.real_masks import OneProtocol
-from maskinv_lib.evaluation.benchmarks.real_sets import read_mfr2, read_mfrc, read_rmfrd
 from maskinv_lib.evaluation.benchmarks.rendered import RenderedBenchmark
 from maskinv_lib.faces import Faces, recordio
 from maskinv_lib.faces.rendering.synthetic import Rendering, rendered_set
 from maskinv_lib.study.data import Benchmark, RealFaces
 from maskinv_lib.study.recipes import Profile
 from maskinv_lib.study.runs import Run
-from maskinv_lib.utils import files, paths
+from maskinv_lib.utils import paths
 
 AnyBenchmark = RenderedBenchmark | DrawnPairs | DrawnSet | OneProtocol
 """Each has name, identities, templates(recogniser) and comparisons(templates)."""
@@ -41,46 +37,49 @@ def faces_of(profile: Profile, split: str, progress: Callable[[int, int], None] 
     return rendered_set(profile.faces.seed, identities, views, rendering, progress=progress, **options)
 
 
-def open_all(profile: Profile, path: Path, threads: int | None, show: Callable[[str], None]) -> None:
-    """Render or read every set of a profile, so that bad data are found before any training; list them in ``path``.
-
-    threads: None takes all cores. show: called with the progress as text, at most every ten seconds.
-    """
-    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
-    started, sets = time.time(), {}
-    last = started
-
-    def progress(done: int, count: int) -> None:
-        nonlocal last
-        if time.time() - last > 10:
-            last = time.time()
-            show(f"{split}: {done:,} of {count:,}")
-
-    for split in profile.faces.splits:
-        faces = faces_of(profile, split, progress)
-        sets[split] = {"faces": len(faces), "source": faces.source}
-    tests = {test.name: benchmark_of(profile, test).in_words for test in profile.benchmarks if test.path}
-    files.write_json(path, {"sets": sets | tests, "seconds": round(time.time() - started, 1)})
-
-
 def training_faces(run: Run) -> Faces:
     """Return the faces that a run is trained on: its profile's, or those of as many people as an override sets."""
     return faces_of(dataclasses.replace(run.profile, faces=run.training_faces), "train")
+
+
+def real_people(of: RealFaces) -> Faces:
+    """Return the faces of all real people of a training set but those left out, in the order of its records.
+
+    A picture that cannot be decoded raises ValueError, which names the setting that leaves it out.
+    """
+    path = of.path(of.training)
+    records = recordio.open_records(path)
+    options = {"without": of.without, "skip_bad": of.skip_bad, "cache": paths.runs() / ".cache"}
+    try:
+        return recordio.faces(records, source=path.name, **options)
+    except ValueError as error:
+        of_a_picture = str(error).startswith(f"{records.path}, record ")
+        hint = " Or set skip_bad = true in maskinv.toml, which leaves out all such pictures." if of_a_picture else ""
+        raise ValueError(f"{error}{hint}") from None
 
 
 def _real_faces(of: RealFaces, split: str) -> Faces:
     """Return the training or validation faces of real people: disjoint people, drawn by the set's seed."""
     if split not in ("train", "validation"):
         raise ValueError(f"Real faces are split into train and validation, not {split!r}; tests are benchmarks.")
-    path = of.path(of.training)
-    options = {"without": of.without, "skip_bad": of.skip_bad, "cache": paths.runs() / ".cache"}
-    faces = recordio.faces(recordio.open_records(path), source=path.name, **options)
-    if not 2 <= of.validation < faces.identities:
-        people = f"{faces.identities} people of {path}"
-        raise ValueError(f"validation={of.validation} of {people}: choose 2 or more, not all.")
+    faces = real_people(of)
+    _check_split(of, faces.identities)
     selected = recordio.held_back(faces.identity, of.validation, of.seed) == (split == "validation")
     identity = recordio.dense(faces.identity[selected])
-    return dataclasses.replace(faces, images=faces.images[selected], identity=identity, source=f"{path.name} {split}")
+    return dataclasses.replace(
+        faces, images=faces.images[selected], identity=identity, source=f"{faces.source} {split}"
+    )
+
+
+def _check_split(of: RealFaces, people: int) -> None:
+    """Raise ValueError unless two people or more remain for training, and as many for validation."""
+    path = of.path(of.training)
+    if people < 4:
+        left_out = f" besides those left out ({len(of.without)} labels)" if of.without else ""
+        raise ValueError(f"{path} holds {people} people{left_out}: training needs two, validation another two.")
+    if not 2 <= of.validation <= people - 2:
+        remedy = f"Set validation in maskinv.toml to 2 or more, at most {people - 2}: training needs two people too"
+        raise ValueError(f"validation={of.validation} of {people} people of {path}. {remedy}.")
 
 
 def benchmark_of(profile: Profile, benchmark: Benchmark | None = None, split: str = "test") -> AnyBenchmark:
@@ -89,26 +88,10 @@ def benchmark_of(profile: Profile, benchmark: Benchmark | None = None, split: st
         return DrawnSet(name="validation", faces=faces_of(profile, split), kinds=("unseen",))
     benchmark = benchmark or profile.benchmarks[0]
     if benchmark.path:
-        return _real_benchmark(profile.faces, benchmark)
+        options = {"kinds": benchmark.kinds, "protocol": benchmark.protocol, "released": True}
+        return open_set(profile.faces.path(benchmark.path), name=benchmark.name, **options)
     _, views = profile.faces.split(split)
     return RenderedBenchmark(name=f"rendered-{split}", faces=faces_of(profile, split), views=views)
-
-
-def _real_benchmark(of: RealFaces, benchmark: Benchmark) -> DrawnPairs | OneProtocol:
-    """Open a set of verification pairs (.bin) or of real masks: a session protocol (.csv), RMFRD (a folder with
-    images.csv) or MFR2 (another folder).
-    """
-    path = of.path(benchmark.path)
-    if path.is_file() and path.suffix != ".csv":
-        pairs = read_bin(path)
-        faces = Faces(images=pairs.images, identity=pairs.components, source=benchmark.name, publishable=False)
-        return DrawnPairs(name=benchmark.name, faces=faces, index=pairs.index, kinds=benchmark.kinds, released=True)
-    if path.suffix == ".csv":
-        landmarks = path.parent / "landmarks.csv"
-        masked = read_mfrc(path, path.parent, landmarks if landmarks.exists() else None, benchmark.name)
-    else:
-        masked = read_rmfrd(path) if (path / "images.csv").exists() else read_mfr2(path)
-    return masked.only(benchmark.protocol, benchmark.name)
 
 
 def wears_masks(benchmark: AnyBenchmark, templates: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -18,6 +18,7 @@ from maskinv_lib.networks.weights import save_network
 from maskinv_lib.pipeline import models
 from maskinv_lib.pipeline.records import Trained
 from maskinv_lib.pipeline.sources import device_and_threads, training_faces
+from maskinv_lib.study import made
 from maskinv_lib.study.runs import FACTS, LOG, MODEL, Run
 from maskinv_lib.training import checkpoints
 from maskinv_lib.training.frozen_heads import fit_mask_classifier, train_eum
@@ -32,7 +33,8 @@ def train(run: Run, *, on_log: Callable[[dict], None] = lambda record: None) -> 
 
     A head is trained on its base's frozen templates; an imported network is copied; a combination trains nothing.
     A missing or stale ancestor raises an error that names the command for it, before anything is written. A second
-    process on the same run is refused. If training fails, ``run.json`` states it and no model is written.
+    process on the same run is refused. If training fails, ``run.json`` states it and no model is written. At the end it
+    is noted what was made (``study.made``).
     """
     device = device_and_threads(run.profile)
     if not run.stage.trained:
@@ -56,7 +58,7 @@ def train(run: Run, *, on_log: Callable[[dict], None] = lambda record: None) -> 
             training.network.contract = start.contract
         facts = _facts(run, device, training.dtype)
         finished = _finished(run, facts["precision"])
-        with _status(run, facts):
+        with made.training(run).making(), _status(run, facts):
             training.run()
             facts |= finished or _sums(training.records)
             _save_models(run, training)
@@ -70,7 +72,7 @@ def _without_network(run: Run, device: torch.device) -> Trained:
     step = _import if run.stage.imported else _train_head if run.stage.base else _check_parts
     with files.only_process(run.folder / "lock", run.label()):
         facts = _facts(run, device, torch.float32) | {"faces": 0, "seconds": 0.0, "faces_per_second": 0.0}
-        with _status(run, facts):
+        with made.training(run).making(), _status(run, facts):
             records = step(run, device)
             facts |= _sums(records) if records else {}
             files.write_text(run.folder / LOG, "".join(json.dumps(record) + "\n" for record in records))
@@ -126,9 +128,16 @@ def _check_parts(run: Run, device: torch.device) -> list[dict]:
 
 
 def _finished(run: Run, precision: str) -> dict | None:
-    """Return the facts of an earlier training that finished with this key and precision and has a checkpoint."""
-    path = run.folder / FACTS
-    if path.exists() and checkpoints.load(run.folder / "checkpoints" / "last.safetensors", run.key):
+    """Return the facts of an earlier training that finished with this key and precision and has a checkpoint.
+
+    None if they are not what that training noted.
+    """
+    path, faults = run.folder / FACTS, made.training(run).faults()
+    if (
+        faults is not None
+        and path not in faults
+        and checkpoints.load(run.folder / "checkpoints" / "last.safetensors", run.key)
+    ):
         with contextlib.suppress(ValueError):
             facts = files.read_json(path)
             expected = {"status": "finished", "key": run.key, "precision": precision}

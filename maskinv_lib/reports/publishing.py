@@ -1,18 +1,24 @@
 """From runs/ to results/ and back: notebooks, tables and finished stages, without traces of the machine."""
 
 import base64
+import contextlib
+import dataclasses
 import io
 import json
 import re
 import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean
 
 from PIL import Image
 
+from maskinv_lib.pipeline import records
 from maskinv_lib.reports.explain import caveat
 from maskinv_lib.reports.index import index, renew_readme
-from maskinv_lib.study import jobs
+from maskinv_lib.study import jobs, made
 from maskinv_lib.study.recipes import Profile
 from maskinv_lib.study.runs import FACTS, LOG, METRICS, RESAMPLES, Run, find_stage, planned_runs, sweep_runs
 from maskinv_lib.utils import files, paths
@@ -41,8 +47,9 @@ def results_folder(profile: Profile) -> Path:
 def publish(profile: Profile, stage: str | None = None) -> None:
     """Copy a finished study, or one finished stage, to ``results``; FileNotFoundError for what is not finished.
 
-    With a stage: the numbers of all its finished seeds, which ``restore`` can copy back. Without: also the executed
-    notebooks of the profile and of seed 0, and the tables and figures.
+    A file that is not what its maker noted raises ValueError with its name. What was published before is replaced as a
+    whole, or, if anything fails, stays as it is. With a stage: the numbers of all its finished seeds, which ``restore``
+    can copy back. Without: also the executed notebooks of the profile and of seed 0, and the tables and figures.
     """
     folder, command = jobs.study_folder(profile), f"make study PROFILE={profile.name}"
     names = profile.methods if stage is None else (find_stage(stage, profile).name,)
@@ -58,10 +65,13 @@ def publish(profile: Profile, stage: str | None = None) -> None:
     target = results_folder(profile)
     if stage is None:
         _require_one_study(profile, runs, command)
-        _publish_study(runs, target, profile)
-    else:
+    with _replacing(target, lists=stage is None) as new:
+        if stage is not None and target.exists():
+            shutil.copytree(target, new, dirs_exist_ok=True)
         for run in runs:
-            _publish_run(run, target)
+            _publish_run(run, new)
+        if stage is None:
+            _publish_reports(runs, new, profile)
     print(f"Published {len(runs)} finished run(s) of {profile.name} to {target}.")
 
 
@@ -74,20 +84,78 @@ def _require_one_study(profile: Profile, runs: list[Run], command: str) -> None:
     if missing or seeds != list(range(len(seeds))):
         names = ", ".join(f"{run.name} seed {run.seed}" for run in missing) or f"seeds {seeds} have a gap"
         raise FileNotFoundError(f"Not every stage has every seed: {names}. Make them with: {again}")
-    jobs.prepare(profile, planned)
+    profile.faces.check()
     published = [run for run in runs if run.seed == 0 and run.model_file.exists()]
     checked = [*jobs.profile_jobs(profile, planned), *(job for run in published for job in jobs.run_jobs(run))]
+    for part in (job.own for job in [jobs.faces_job(profile), *checked] if job.own):
+        _refuse_damage(part.faults(trust_times=False), profile)
     stale = [job.label for job in checked if job.stale]
     if stale:
         raise FileNotFoundError(f"Older than the code, settings or notebooks: {', '.join(stale)}. Renew with: {again}")
 
 
 def _finished(run: Run) -> bool:
-    """Return whether a run was trained, and evaluated on each benchmark of its profile with the current code."""
-    return all((run.folder / name).exists() for name in RUN_FILES) and all(
-        (test.evaluation_folder / RESAMPLES).exists() and _evaluation_key(test.evaluation_folder) == test.evaluation_key
-        for test in run.evaluations
-    )
+    """Return whether a run was trained, and evaluated on each benchmark of its profile with the current code.
+
+    Models need not be there; a damaged file raises ValueError.
+    """
+    found = [part.faults(trust_times=False) for part in (made.training(run), *map(made.evaluation, run.evaluations))]
+    for faults in found:
+        _refuse_damage(faults, run.profile)
+    numbers = {path for part in _published_parts(run) for path in part.files}
+    return None not in found and numbers.isdisjoint(path for faults in found for path in faults)
+
+
+def _published_parts(run: Run) -> list[made.Made]:
+    """Return what the training and the evaluations of a run make, without the models, which are not published."""
+    facts = tuple(run.folder / name for name in RUN_FILES)
+    return [dataclasses.replace(made.training(run), files=facts), *map(made.evaluation, run.evaluations)]
+
+
+def _refuse_damage(faults: dict[Path, str] | None, profile: Profile) -> None:
+    for path, fault in (faults or {}).items():
+        if fault == made.DAMAGED:
+            command = f"make study PROFILE={profile.name}"
+            raise ValueError(f"{path} is {fault}, so nothing was published. Make it again with: {command}")
+
+
+@contextlib.contextmanager
+def _replacing(target: Path, lists: bool) -> Iterator[Path]:
+    """Yield a new folder; then put it in the place of ``target``, and with ``lists`` renew the lists of results.
+
+    If anything fails, all is as it was before. More bytes than ``LIMIT`` raise ValueError.
+    """
+    created = not target.parent.exists()
+    holder = target.with_name(f".{target.name}-{uuid.uuid4().hex[:8]}")
+    new, texts = holder / "new", (target.parent / "README.md", target.parent.parent / "README.md")
+    try:
+        new.mkdir(parents=True)
+        yield new
+        size = sum(path.stat().st_size for path in new.rglob("*") if path.is_file())
+        if size > LIMIT:
+            large = f"{target} would have {size / 1e6:.1f} MB, over {LIMIT / 1e6:.1f}"
+            raise ValueError(f"{large}: nothing was replaced. Publish less.")
+        with files.in_place_of(target, new), _kept(*texts):
+            if lists:
+                files.write_text(texts[0], index())
+                renew_readme(texts[1], target)
+    finally:
+        shutil.rmtree(holder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # it is not empty
+            if created:
+                target.parent.rmdir()
+
+
+@contextlib.contextmanager
+def _kept(*paths: Path) -> Iterator[None]:
+    """If the block raises, give the files the content that they had before it."""
+    before = {path: path.read_bytes() if path.exists() else None for path in paths}
+    try:
+        yield
+    except BaseException:
+        for path, content in before.items():
+            path.unlink(missing_ok=True) if content is None else path.write_bytes(content)
+        raise
 
 
 def _evaluation_key(folder: Path) -> str | None:
@@ -106,7 +174,7 @@ def _publish_run(run: Run, target: Path) -> None:
         for job in jobs.run_jobs(run)[:2]:  # of further benchmarks only the comparison is published
             suffix = run.profile.suffix(job.run.tested_on) if job.kind == "evaluate" else ""
             name = f"{run.stage.name}-{job.kind}{suffix}.ipynb"
-            _publish_notebook(job.run, job.outputs[0], target / "notebooks" / name)
+            _publish_notebook(job, target / "notebooks" / name)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -114,31 +182,21 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, temporary)
 
 
-def _publish_notebook(run: Run, source: Path, target: Path) -> None:
+def _publish_notebook(job: jobs.Job, target: Path) -> None:
     """Publish an executed notebook; for a restored run, the notebook already published with the same numbers."""
+    run, source = job.run, job.outputs[0]
     before = results_folder(run.profile) / "notebooks" / target.name
-    if source.exists():
+    faults = job.own.faults(trust_times=False)
+    _refuse_damage(faults, run.profile)
+    if faults == {}:
         files.write_text(target, clean(source))
     elif before.exists() and _evaluation_key(run.published_folder) == run.evaluation_key:
         files.write_text(target, before.read_text(encoding="utf-8"))
     else:
-        raise FileNotFoundError(f"{source} does not exist, nor was it published. Make it with: {run.command()}")
-
-
-def _publish_study(runs: list[Run], target: Path, profile: Profile) -> None:
-    """Write the profile's results to a new folder, replace the old one with it, and renew the lists of results."""
-    new = target.with_name(f".{target.name}.new")
-    shutil.rmtree(new, ignore_errors=True)
-    for run in runs:
-        _publish_run(run, new)
-    _publish_reports(runs, new, profile)
-    size = sum(path.stat().st_size for path in new.rglob("*") if path.is_file())
-    if size > LIMIT:
-        raise ValueError(f"{new} has {size / 1e6:.1f} MB, over {LIMIT / 1e6:.1f}: nothing was replaced. Publish less.")
-    shutil.rmtree(target, ignore_errors=True)
-    new.rename(target)
-    files.write_text(target.parent / "README.md", index())
-    renew_readme(target.parent.parent / "README.md", target)
+        raise FileNotFoundError(
+            f"{source} does not exist or is older than the code, nor was it published. "
+            f"Make it with: make study PROFILE={run.profile.name}"
+        )
 
 
 def _publish_reports(runs: list[Run], target: Path, profile: Profile) -> None:
@@ -174,9 +232,8 @@ def _time_per_seed(folder: Path, runs: list[Run]) -> dict:
     The mean over the seeds whose jobs are all recorded in ``folder``. Where there is none, the numbers published
     earlier; {} where there are none either, or where jobs have several cores.
     """
-    path = folder / "events.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    seconds = {event["job"]: event["seconds"] for event in map(json.loads, lines) if event["what"] == "end"}
+    events = files.read_json_lines(folder / "events.jsonl")
+    seconds = {event["job"]: event["seconds"] for event in events if event.get("what") == "end"}
     by_seed: dict[int, list[float | None]] = {}
     for run in (run for run in runs if run.is_rung and run.profile.threads == 1):
         by_seed.setdefault(run.seed, []).extend(seconds.get(job.label) for job in jobs.run_jobs(run))
@@ -189,7 +246,9 @@ def _time_per_seed(folder: Path, runs: list[Run]) -> dict:
 
 def clean(notebook: Path) -> str:
     """Return an executed notebook as text without machine paths, dates, warnings and execution times."""
-    content = json.loads(notebook.read_text(encoding="utf-8"))
+    content = files.read_json(notebook)
+    if "cells" not in content:
+        raise ValueError(f"{notebook} is no notebook: it has no cells. Delete it and run the study again.")
     content["metadata"] = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     for cell in content["cells"]:
         tags = [tag for tag in cell["metadata"].get("tags", []) if not tag.startswith("papermill")]
@@ -226,34 +285,67 @@ def restore(profile: Profile, stage: str | None = None) -> None:
     """Copy published stages back to ``runs`` as finished, where the code and settings still have their key.
 
     A finished stage with this key is left as it is. The weights were not published: if another stage that must be
-    trained needs them, the workflow trains this stage again.
+    trained needs them, the workflow trains this stage again. A damaged published file raises an error with its name
+    before anything is copied.
     """
+    profile.faces.check()
+    states = [(run, *_to_restore(run)) for run in _published_runs(profile, stage)]
+    for run, state, parts in states:
+        _restore_parts(run, parts)
+        print(f"{run.label()}: {state}")
+
+
+def _published_runs(profile: Profile, stage: str | None) -> list[Run]:
+    """Return the published runs of a profile, of one stage or of all."""
     source = results_folder(profile) / "stages"
     names = [*profile.methods, *dict.fromkeys(run.name for run in sweep_runs(profile))]
     names = names if stage is None else [find_stage(stage, profile).name]
-    folders = {
-        (name, int(folder.name.removeprefix("seed-"))): folder
-        for name in names
-        for folder in sorted((source / name).glob("seed-*"))
-    }
+    folders = [(name, folder) for name in names for folder in sorted((source / name).glob("seed-*"))]
     if not folders:
         raise FileNotFoundError(f"No published stage of {profile.name} below {source}.")
-    planned = planned_runs(profile, range(max(seed for _, seed in folders) + 1))
-    jobs.prepare(profile, planned)
+    seeds = [int(folder.name.removeprefix("seed-")) for _, folder in folders]
+    planned = planned_runs(profile, range(max(seeds) + 1))
     runs = {(run.name, run.seed): run for run in [*planned, *sweep_runs(profile)]}
-    for key, folder in folders.items():
-        print(f"{runs[key].label()}: {_restore_run(runs[key], folder)}")
+    return [runs[name, seed] for (name, _), seed in zip(folders, seeds, strict=True) if (name, seed) in runs]
 
 
-def _restore_run(run: Run, published: Path) -> str:
+def _to_restore(run: Run) -> tuple[str, list[made.Made]]:
+    """Return (what becomes of a published run, the parts of it that are to be copied).
+
+    A damaged published file raises an error that names it.
+    """
     for test in run.evaluations:
+        records.read_evaluation(test, test.published_folder)
         key = _evaluation_key(test.published_folder)
         if key != test.evaluation_key:
-            return f"stale: published with other code or settings (key {key}, now {test.evaluation_key})"
-    if _finished(run) and not any(jobs.evaluate_job(test).stale for test in run.evaluations):
-        return "already there"
-    sources = [published / name for name in RUN_FILES]
-    sources += [test.published_folder / name for test in run.evaluations for name in EVALUATION_FILES]
-    for path in sources:
-        _copy(path, run.folder / path.relative_to(published))
-    return "restored"
+            return f"stale: published with other code or settings (key {key}, now {test.evaluation_key})", []
+    lines = _published(run, run.folder / LOG)
+    if not lines.exists() or len(files.read_json_lines(lines)) != len(lines.read_bytes().splitlines()):
+        raise ValueError(f"{lines} is missing or damaged. Take it from the repository again.")
+    parts = [part for part in _published_parts(run) if _differs(part)]
+    return ("restored", parts) if parts else ("already there", [])
+
+
+def _differs(part: made.Made) -> bool:
+    faults = part.faults(trust_times=False)
+    return faults is None or not faults.keys().isdisjoint((*part.files, part.note))
+
+
+def _published(run: Run, path: Path) -> Path:
+    """Return the published copy of a file in a run's folder."""
+    return results_folder(run.profile) / "stages" / run.name / f"seed-{run.seed}" / path.relative_to(run.folder)
+
+
+def _restore_parts(run: Run, parts: list[made.Made]) -> None:
+    """Copy the published files of the parts, all of them or none, and note them."""
+    folder = jobs.study_folder(run.profile)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".restore-", dir=folder) as name:
+        temporary = Path(name)
+        for path in (path for part in parts for path in part.files):
+            _copy(_published(run, path), temporary / path.relative_to(run.folder))
+        for part in parts:
+            part.note.parents[1].mkdir(parents=True, exist_ok=True)
+            with part.making():
+                for path in part.files:
+                    (temporary / path.relative_to(run.folder)).rename(path)

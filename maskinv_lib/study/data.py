@@ -101,7 +101,7 @@ class RealFaces:
     publishable: ClassVar[bool] = False
     faces_code: ClassVar[tuple[str, ...]] = ("faces.recordio",)
     test_code: ClassVar[tuple[str, ...]] = tuple(
-        f"evaluation.benchmarks.{name}" for name in ("bins", "drawn", "real_sets")
+        f"evaluation.benchmarks.{name}" for name in ("bins", "drawn", "opening", "real_sets")
     )
     validation_code: ClassVar[tuple[str, ...]] = ("evaluation.benchmarks.drawn",)
 

@@ -1,87 +1,33 @@
 """The jobs of a study: name, inputs, outputs and command of each, and whether it is stale.
 
-The workflow loops over this list. A job is stale when a result is missing or older than its key file or its notebook. A
-key is a hash of configuration, code, data and the keys of all jobs that the job builds on; its file is rewritten only
-when the key changes. So a job that is not stale has no results of other jobs as input: if one of those runs again with
-the same key, this job does not.
+The workflow loops over this list. A job is stale unless its results are noted with its key and still are what was noted
+(``made``). A key is a hash of configuration, code, data and the keys of all jobs that the job builds on. The workflow
+compares times: a stale job has a key file that is newer than its results, and the results of other jobs as input. A job
+that is not stale has no input: if a job before it runs again with the same key, this job does not.
 """
 
-import re
-import shlex
+import contextlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from maskinv_lib.study import tuning
+from maskinv_lib.study import made, tuning
 from maskinv_lib.study.data import Benchmark
+from maskinv_lib.study.made import DAMAGED, Job, Made
+from maskinv_lib.study.profiles import get_profile
 from maskinv_lib.study.recipes import Profile
-from maskinv_lib.study.runs import METRICS, MODEL, NOTEBOOKS, RESAMPLES, Run, planned_runs, sweep_runs, with_ancestors
+from maskinv_lib.study.runs import (
+    FACTS,
+    LOG,
+    METRICS,
+    NOTEBOOKS,
+    Run,
+    open_run,
+    planned_runs,
+    sweep_runs,
+    with_ancestors,
+)
 from maskinv_lib.utils import fingerprints, paths
-from maskinv_lib.utils.files import content_hash, write_text
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One step of a study, done by one process.
-
-    kind: "train", "evaluate", "trial" or "study". label: its name in the progress display, such as
-    ``train maskinv-lg, seed 0``. command: the arguments of ``python -m maskinv_lib``. outputs: the files that it
-    writes, an executed notebook first. results: the outputs without which it is not done, () for all. needs: results of
-    other jobs that must exist before it runs. key_file, key: the file that changes when the job must be done again, and
-    the value whose hash it holds. notebook: the notebook that it executes, None for a job without one. log: its text
-    output. priority: of the jobs that are ready, the highest runs first. run: the run that it trains or evaluates, None
-    for a job of the whole study.
-    """
-
-    kind: str = "study"
-    label: str
-    command: tuple[object, ...]
-    outputs: tuple[Path, ...]
-    results: tuple[Path, ...] = ()
-    needs: tuple[Path, ...] = ()
-    key_file: Path
-    key: object
-    notebook: Path | None = None
-    log: Path
-    threads: int = 1
-    gpus: int = 0
-    priority: int = 0
-    run: Run | None = None
-
-    @property
-    def name(self) -> str:
-        """The name of the workflow's rule: the label with underscores."""
-        return re.sub(r"\W+", "_", self.label)
-
-    @property
-    def shell(self) -> str:
-        """The arguments, quoted for a shell."""
-        return shlex.join(map(str, self.command))
-
-    @property
-    def rests_on(self) -> tuple[Path, ...]:
-        """The files whose change makes the job stale."""
-        return (self.key_file, self.notebook) if self.notebook else (self.key_file,)
-
-    @property
-    def stale(self) -> bool:
-        """Whether the job must be done: a result is missing, or older than the files of ``rests_on``."""
-        results = self.results or self.outputs
-        if not all(path.exists() for path in results):
-            return True
-        oldest = min(path.stat().st_mtime for path in results)
-        return oldest < max(path.stat().st_mtime for path in self.rests_on)
-
-    @property
-    def inputs(self) -> tuple[Path, ...]:
-        """The workflow's inputs of the job: the files of ``rests_on``, and if it is stale, its needs."""
-        return self.rests_on + (self.needs if self.stale else ())
-
-    def write_key(self) -> None:
-        """Write the key file if the key changed."""
-        text = content_hash(self.key) + "\n"
-        if not self.key_file.exists() or self.key_file.read_text() != text:
-            write_text(self.key_file, text)
+from maskinv_lib.utils.files import content_hash
 
 
 def study_folder(profile: Profile, benchmark: Benchmark | None = None, kind: str = "") -> Path:
@@ -89,12 +35,21 @@ def study_folder(profile: Profile, benchmark: Benchmark | None = None, kind: str
     return paths.runs() / profile.name / kind / (profile.subfolder(benchmark) if benchmark else "")
 
 
+def _notebook(kind: str) -> Path:
+    return paths.root() / "notebooks" / NOTEBOOKS[kind]
+
+
 def _execution(kind: str, label: str, output: Path, parameters: dict, threads: int = 1) -> dict:
-    """Return the fields of a job that executes a notebook: its label, the notebook and the command."""
-    notebook = paths.root() / "notebooks" / NOTEBOOKS[kind]
+    """Return the fields of a job that executes a notebook: its label and the command."""
     values = [part for name, value in parameters.items() for part in ("-p", name, value)]
-    command = ("notebook", notebook, output, "--label", label, "--threads", threads, *values)
-    return {"label": label, "notebook": notebook, "command": command}
+    command = ("notebook", _notebook(kind), output, "--label", label, "--threads", threads, *values)
+    return {"label": label, "command": command}
+
+
+def _key(kind: str, *parts: object) -> str:
+    """Return the key of a job that executes a notebook: the hash of ``parts``, the notebook and the code behind it."""
+    notebook = _notebook(kind)
+    return content_hash([*parts, fingerprints.notebook_hash(notebook), fingerprints.cells_hash(notebook)])
 
 
 def faces_file(profile: Profile) -> Path:
@@ -110,10 +65,12 @@ def faces_job(profile: Profile, cores: int = 1) -> Job:
     if not faces.publishable:
         key["tests"] = [faces.test_config(benchmark) for benchmark in profile.benchmarks]
         key["reader"] = fingerprints.code_hash(*faces.test_code)
+    key, output = content_hash(key), faces_file(profile)
     return Job(
         label="render faces" if faces.publishable else "open the data",
         command=("faces", "--profile", profile.name, "--threads", cores),
-        outputs=(faces_file(profile),),
+        outputs=(output,),
+        own=made.job_files(folder, "faces", key, output),
         key_file=folder / "keys" / "faces",
         key=key,
         log=folder / "logs" / "faces.log",
@@ -127,44 +84,48 @@ def _run_fields(run: Run, kind: str, suffix: str = "") -> dict:
     return {"kind": kind, "key_file": key_file, "threads": run.profile.threads, "gpus": run.profile.gpus, "run": run}
 
 
-def _run_job(run: Run, kind: str, outputs: Sequence[Path], needs: Sequence[Path], key: str, priority: int) -> Job:
+def _run_job(run: Run, kind: str, results: Made, needs: Sequence[Path], priority: int) -> Job:
     """Return a training or an evaluation: of a rung in a notebook, of any other run without one."""
-    profile, folder, evaluates = run.profile, outputs[-1].parent, kind == "evaluate"
+    profile, folder, evaluates = run.profile, results.note.parents[1], kind == "evaluate"
     values = {"profile": profile.name, "stage": run.stage.name, "seed": run.seed}
     values |= {"overrides": run.overrides_text} if run.overrides else {}
     values |= {"benchmark": run.tested_on.name} if evaluates and len(profile.benchmarks) > 1 else {}
-    results = tuple(outputs) if evaluates else ()  # restored numbers count without their notebook
+    outputs = tuple(path for path in results.files if path.name != LOG and (path.name != FACTS or run.stage.parts))
+    own, key = None, results.key
     if run.is_rung:
         executed = folder / f"{kind}.ipynb"
         execution = _execution(kind, run.label(kind), executed, values, profile.threads)
-        outputs, code = (executed, *outputs), fingerprints.notebook_hash(execution["notebook"])
+        outputs, key = (executed, *outputs), _key(kind, key)
+        own = made.job_files(folder, executed.name, key, executed)
     else:
         options = [part for name, value in values.items() for part in (f"--{name}", value)]
-        execution, code = {"label": run.label(kind), "command": (kind, *options)}, ""
+        execution = {"label": run.label(kind), "command": (kind, *options)}
     return Job(
         **_run_fields(run, kind, profile.suffix(run.tested_on) if evaluates else ""),
         **execution,
-        outputs=tuple(outputs),
+        outputs=outputs,
         results=results,
+        own=own,
         needs=(faces_file(profile), *needs),
-        key=[key, code],
+        key=key,
         log=folder / f"{kind}.log",
         priority=priority,
     )
 
 
 def train_job(run: Run) -> Job:
-    """Return the job that trains a run. Earlier seeds come first; within a seed, trainings before evaluations."""
-    milestones = [run.milestone_file(at) for at in run.stage.milestones]
-    outputs = [*milestones, run.model_file]
-    return _run_job(run, "train", outputs, run.ancestor_files, run.key, 1 - 2 * run.seed)
+    """Return the job that trains a run. Earlier seeds come first; within a seed, trainings before evaluations.
+
+    Facts and log are no outputs for the workflow, which removes the outputs of a failed job: a training continues from
+    them, and they say why it failed. Of a combination the facts are all that there is.
+    """
+    return _run_job(run, "train", made.training(run), run.ancestor_files, 1 - 2 * run.seed)
 
 
 def evaluate_job(run: Run) -> Job:
     """Return the job that evaluates a run on the benchmark that it is tested on."""
     needs = [run.model_file, *(run.ancestor_files if run.stage.parts else [])]
-    outputs = [run.evaluation_folder / RESAMPLES, run.evaluation_folder / METRICS]
-    return _run_job(run, "evaluate", outputs, needs, run.evaluation_key, -2 * run.seed)
+    return _run_job(run, "evaluate", made.evaluation(run), needs, -2 * run.seed)
 
 
 def run_jobs(run: Run) -> list[Job]:
@@ -172,19 +133,25 @@ def run_jobs(run: Run) -> list[Job]:
     return [train_job(run), *map(evaluate_job, run.evaluations)]
 
 
-def _study_job(kind: str, label: str, outputs: Sequence[Path], parameters: dict, *, key: list, **fields: object) -> Job:
-    """Return the job that executes a notebook about a whole study: the first of its outputs."""
-    execution = _execution(kind, label, outputs[0], parameters)
-    folder, key = outputs[0].parent, [*key, fingerprints.notebook_hash(execution["notebook"])]
-    fields.setdefault("log", folder / "logs" / f"{outputs[0].stem}.log")
-    return Job(**execution, outputs=tuple(outputs), key_file=folder / "keys" / kind, key=key, **fields)
+def _study_job(
+    kind: str, label: str, outputs: Sequence[Path], parameters: dict, *, key: list, more: Sequence[Path] = (), **fields
+) -> Job:
+    """Return the job that executes a notebook about a whole study: the first of its outputs.
+
+    more: files that today's notebook writes too, and a changed one perhaps not.
+    """
+    folder, name, key = outputs[0].parent, outputs[0].stem, _key(kind, *key)
+    own = made.job_files(folder, name, key, *outputs, more=tuple(more))
+    fields = {"log": folder / "logs" / f"{name}.log", "key_file": folder / "keys" / kind, **fields}
+    return Job(**_execution(kind, label, outputs[0], parameters), outputs=tuple(outputs), own=own, key=key, **fields)
 
 
 def _results(runs: Iterable[Run]) -> dict:
-    """Return needs and key of a job that reads the results of ``runs``."""
+    """Return needs and key of a job that reads the results of ``runs``: numbers, and the facts of the training."""
     runs = list(runs)
-    needs = tuple(run.evaluation_folder / METRICS for run in runs)
-    return {"needs": needs, "key": [[run.evaluation_key for run in runs]]}
+    numbers = [run.evaluation_folder / METRICS for run in runs]
+    again = [run.model_file for run in runs if DAMAGED in (made.training(run).faults() or {}).values()]
+    return {"needs": tuple(dict.fromkeys([*numbers, *again])), "key": [[run.evaluation_key for run in runs]]}
 
 
 def gallery_job(profile: Profile) -> Job:
@@ -204,7 +171,9 @@ def compare_job(profile: Profile, benchmark: Benchmark, runs: Iterable[Run], see
     label = "compare the stages" + profile.suffix(benchmark, " on ")
     results = _results(test for run in runs for test in run.evaluations if test.benchmark == benchmark)
     log = study_folder(profile) / "logs" / f"compare{suffix}.log"
-    return _study_job("compare", label, outputs, parameters, log=log, **results)
+    figures = study_folder(profile, benchmark, "figures")
+    more = [tables / "ranking.csv", figures / "ladder.png", figures / "ladder.svg"]
+    return _study_job("compare", label, outputs, parameters, log=log, more=more, **results)
 
 
 def sweeps_job(profile: Profile, runs: Iterable[Run], seeds: int) -> Job:
@@ -235,21 +204,21 @@ def study_jobs(profile: Profile, runs: Sequence[Run], cores: int = 1) -> list[Jo
 
 
 def trial_jobs(profile: Profile) -> list[Job]:
-    """Return the trials on validation people; all need the first, which trains their teacher."""
+    """Return the trials on validation people; all need the first, which needs the faces and trains their teacher."""
     runs = tuning.trials(profile)
-    code = fingerprints.code_hash(*profile.faces.validation_code, "evaluation.metrics", "networks.templates")
     options = ("--profile", profile.name, "--scope", profile.scope)
     return [
         Job(
             **_run_fields(run, "trial"),
             label=run.label("try"),
             command=("trial", *options, "--number", number),
-            outputs=(run.folder / tuning.TRIAL_RESULT,),
-            needs=(runs[0].folder / tuning.TRIAL_RESULT,) if number else (),
-            key=[run.key, code],
+            outputs=result.files,
+            results=result,
+            needs=(runs[0].folder / tuning.TRIAL_RESULT,) if number else (faces_file(profile),),
+            key=result.key,
             log=run.folder / "trial.log",
         )
-        for number, run in enumerate(runs)
+        for number, (run, result) in enumerate(zip(runs, map(made.trial, runs), strict=True))
     ]
 
 
@@ -257,29 +226,53 @@ def targets(jobs: Iterable[Job]) -> list[Path]:
     """Return the files that the jobs of a study must produce: of an evaluated rung also its notebooks.
 
     Where a rung's numbers are up to date without its model, they were copied back from ``results`` and are enough.
+    What is damaged is always made again.
     """
+    jobs = list(jobs)
     by_run: dict[str, list[Job]] = {}
     for job in jobs:
         by_run.setdefault(job.run.label() if job.run else "", []).append(job)
-    files = [job.outputs[0] for job in by_run.pop("", []) if job.notebook]
+    files = [job.outputs[0] for job in by_run.pop("", []) if job.executes]
     for train, *evaluations in by_run.values():
-        restored = not any(job.stale for job in evaluations) and not (train.run.folder / MODEL).exists()
+        restored = all(job.restored for job in evaluations)
         if evaluations and train.run.is_rung and not restored:
             files += [job.outputs[0] for job in (train, *evaluations)]
         else:
             files += [job.outputs[-1] for job in evaluations]
-    return files
+    files += [job.outputs[0] for job in jobs if job.damaged]
+    return list(dict.fromkeys(files))
+
+
+def noting(output: Path, parameters: dict) -> contextlib.AbstractContextManager:
+    """Return the block in which a notebook is executed into ``output``: where a job does this, it notes what was made.
+
+    The job's key is that of the code at the start of the block. Any other notebook is executed without a note.
+    """
+    candidates = _notebook_jobs(parameters) if paths.runs() in output.absolute().parents else []
+    job = next((job for job in candidates if job.outputs[0] == output.absolute()), None)
+    return job.own.making() if job and job.own else contextlib.nullcontext()
+
+
+def _notebook_jobs(parameters: dict) -> list[Job]:
+    """Return the jobs that could execute a notebook with these parameters."""
+    if {"profile", "stage", "seed"} <= parameters.keys():
+        names = ("profile", "stage", "seed", "overrides", "benchmark")
+        return run_jobs(open_run(**{name: parameters[name] for name in names if name in parameters}))
+    if "profile" not in parameters or "stage" in parameters:
+        return []
+    profile = get_profile(parameters["profile"], parameters.get("scope", "all"))  # only the wide study has sweeps
+    return profile_jobs(profile, planned_runs(profile, range(parameters.get("seeds", 0))))
 
 
 def prepare(profile: Profile, runs: Sequence[Run], cores: int = 1) -> list[Job]:
-    """Write the changed key files of a study and of its trials; return the jobs of the study.
+    """Mark the stale jobs of a study and of its trials for the workflow; return the jobs of the study.
 
     Missing real data raise FileNotFoundError before a key is written: without the data, all keys would differ.
     """
     profile.faces.check()
     jobs = study_jobs(profile, runs, cores)
     for job in [*jobs, *trial_jobs(profile)]:
-        job.write_key()
+        job.mark()
     return jobs
 
 

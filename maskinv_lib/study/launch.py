@@ -1,10 +1,10 @@
 """Running a study: single notebooks through papermill, all jobs through Snakemake, and the printed progress."""
 
 import contextlib
+import dataclasses
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +12,8 @@ from pathlib import Path
 from maskinv_lib.study import choices, jobs, tuning
 from maskinv_lib.study.progress import Progress, eer_table, event
 from maskinv_lib.study.recipes import Profile
-from maskinv_lib.utils import paths
-from maskinv_lib.utils.files import only_process
-
-ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**33), "MALLOC_ARENA_MAX": "1"}
-"""Settings of glibc that reuse the memory of a batch; new pages for each batch cost up to half the time."""
+from maskinv_lib.utils import machine, paths
+from maskinv_lib.utils.files import only_process, read_json_lines
 
 
 class StudyLock:
@@ -40,13 +37,13 @@ def run_notebook(notebook: Path, output: Path, parameters: dict, *, failed: Path
     import papermill
     from traitlets.config import Config
 
-    os.environ |= {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive", "PYTHONHASHSEED": "0"}
-    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
+    os.environ |= {**machine.COMPUTING, "OMP_NUM_THREADS": str(threads), "PYTHONHASHSEED": "0"}
+    os.environ |= {**machine.homes_below(_homes()), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     temporary = output.with_name(f".{output.stem}.running.ipynb")
     output.parent.mkdir(parents=True, exist_ok=True)
     failed.parent.mkdir(parents=True, exist_ok=True)
     failed.unlink(missing_ok=True)
-    with tempfile.TemporaryDirectory(prefix="maskinv-") as private:
+    with machine.short_folder() as private:
         config = Config({"KernelManager": {"transport": "ipc", "ip": f"{private}/kernel"}})
         os.environ |= {"IPYTHONDIR": private, "JUPYTER_RUNTIME_DIR": private}
         try:
@@ -74,7 +71,8 @@ def notebook_job(notebook: Path, output: Path, parameters: dict, *, label: str, 
     """
     failed = output.with_suffix(".failed.ipynb")
     try:
-        with noted(paths.runs() / str(parameters.get("profile")), label, failed):
+        folder = paths.runs() / str(parameters.get("profile"))
+        with noted(folder, label, failed), jobs.noting(output, parameters):
             run_notebook(notebook, output, parameters, failed=failed, threads=threads)
     except (Exception, KeyboardInterrupt) as error:
         print(f"{label} failed: {_last_line(error)}\nThe notebook with the error: {failed}", file=sys.stderr)
@@ -103,76 +101,98 @@ def noted(folder: Path, label: str, log: Path) -> Iterator[None]:
     event(folder, label, "end", seconds=time.time() - started)
 
 
+def _homes() -> Path:
+    return paths.runs() / ".homes"
+
+
 def run_study(profile: Profile, seeds: range, cores: int | None = None) -> int:
     """Run a whole study through Snakemake, print its progress and the time left; return the exit code."""
-    folder = jobs.study_folder(profile)
-    with only_process(folder / "keys" / "launcher.lock", f"The study in {folder}"):
-        return _run_study(profile, seeds, cores, folder)
+    with _only_workflow(profile):
+        return _run_study(profile, seeds, cores or machine.usable_cores())
 
 
 def run_choose(profile: Profile, cores: int | None = None) -> int:
-    """Run the trials of a profile on its validation people through Snakemake, and record the best settings."""
+    """Run the trials of a profile on its validation people through Snakemake, and record the best settings.
+
+    It prints its progress and takes the profile's lock as a study does; return the exit code.
+    """
     path = choices.choices_file(profile.faces)
     if not profile.trial_rates:
         raise ValueError(f"Profile {profile.name} has no settings to choose: they are fixed.")
     if not tuning.trials(profile):
         print(f"Everything was chosen before: {path}. Delete a stage's lines there to choose it again.")
         return 0
+    with _only_workflow(profile):
+        return _run_choose(profile, cores or machine.usable_cores())
+
+
+@contextlib.contextmanager
+def _only_workflow(profile: Profile) -> Iterator[None]:
+    """Hold the lock of the launcher of a profile's workflows; raise RuntimeError where one runs already."""
     folder = jobs.study_folder(profile)
+    what = f"The study in {folder}"
+    with only_process(folder / "keys" / "launcher.lock", what):
+        with only_process(folder / "keys" / "lock", what):
+            pass  # a workflow started directly through Snakemake holds this lock: refuse before any file changes
+        yield
+
+
+def _run_choose(profile: Profile, cores: int) -> int:
     jobs.prepare_seeds(profile, range(1))
-    log = folder / "logs" / "choose.log"
-    with _workflow(profile, range(1), cores or _all_cores(), log, "trials") as process:
-        code = process.wait()
+    trials = [dataclasses.replace(job, kind="train") for job in jobs.trial_jobs(profile)]  # shown as trainings
+    print(f"{profile.name}: {len(trials)} trials, {cores} core(s)", flush=True)
+    log = jobs.study_folder(profile) / "logs" / "choose.log"
+    code, progress = _watched(profile, range(1), cores, log, trials, "trials")
     if code:
-        print(_end_of(log), file=sys.stderr)
-        print(f"The workflow's log: {log}. Trials' logs: {folder}/seed-{tuning.TRIAL_SEED}", file=sys.stderr)
-        return code
-    tuning.write_choices(profile)
+        return _failed(progress, log)
+    path = tuning.write_choices(profile)
     print(path.read_text(encoding="utf-8") + f"Written to {path}. Commit it before any test set is opened.")
     return 0
 
 
-def _all_cores() -> int:
-    return len(os.sched_getaffinity(0))
-
-
-def _end_of(log: Path) -> str:
-    return "".join(log.read_text().splitlines(keepends=True)[-12:])
-
-
-def _run_study(profile: Profile, seeds: range, cores: int | None, folder: Path) -> int:
-    with only_process(folder / "keys" / "lock", f"The study in {folder}"):
-        pass  # a workflow started directly through Snakemake holds this lock: refuse before any file changes
+def _run_study(profile: Profile, seeds: range, cores: int) -> int:
     unchosen = tuning.stages_without_choice(profile)
     if unchosen:
         command = f"make choose PROFILE={profile.name}{' SCOPE=all' * (profile.scope == 'all')}"
         stages = ", ".join(unchosen)
         raise FileNotFoundError(f"No settings of {profile.name} were chosen for {stages}. First: {command}")
-    count, started = cores or _all_cores(), time.time()
-    study, _ = jobs.prepare_seeds(profile, seeds, count)
+    started = time.time()
+    study, _ = jobs.prepare_seeds(profile, seeds, cores)
     trainings = sum(job.kind == "train" for job in study)
-    print(f"{profile.name}: {trainings} runs to train and evaluate, {len(seeds)} seed(s), {count} core(s)", flush=True)
+    print(f"{profile.name}: {trainings} runs to train and evaluate, {len(seeds)} seed(s), {cores} core(s)", flush=True)
+    log = jobs.study_folder(profile) / "logs" / "snakemake.log"
+    code, progress = _watched(profile, seeds, cores, log, study)
+    return _failed(progress, log) if code else _conclude(profile, progress, time.time() - started)
+
+
+def _watched(
+    profile: Profile, seeds: range, cores: int, log: Path, watched: list[jobs.Job], target: str = ""
+) -> tuple[int, Progress]:
+    """Run the workflow and print the progress of the watched jobs; return its exit code and the progress."""
+    folder = jobs.study_folder(profile)
     (folder / "events.jsonl").unlink(missing_ok=True)
-    with _workflow(profile, seeds, count, folder / "logs" / "snakemake.log") as process:
-        progress = Progress(profile, study, folder, count)
+    with _workflow(profile, seeds, cores, log, target) as process:
+        progress = Progress(profile, watched, folder, cores)
         while process.poll() is None:
             progress.report()
             time.sleep(0.5)
         progress.report()
-    return _conclude(process.returncode, profile, progress, time.time() - started)
+    return process.returncode, progress
 
 
 @contextlib.contextmanager
 def _workflow(profile: Profile, seeds: range, cores: int, log: Path, target: str = "") -> Iterator[subprocess.Popen]:
+    """Start Snakemake. It works in the folder of all runs: nothing is written into the project or the user's home."""
     root = paths.root()
-    command = [sys.executable, "-m", "snakemake", "--snakefile", root / "workflow/Snakefile", "--directory", root]
-    command += ["--workflow-profile", root / "workflow/profiles/default", "--cores", cores, "--nocolor"]
+    command = [sys.executable, "-m", "snakemake", "--snakefile", root / "workflow/Snakefile"]
+    command += ["--directory", paths.runs(), "--workflow-profile", root / "workflow/profiles/default"]
+    command += ["--cores", cores, "--nocolor"]
     command += ["--config", f"profile={profile.name}", f"seeds={len(seeds)}", f"scope={profile.scope}"]
     command += ["--", target] if target else []
     log.parent.mkdir(parents=True, exist_ok=True)
-    settings = {"stderr": subprocess.STDOUT, "cwd": root, "env": {**os.environ, **ALLOCATOR}}
     with log.open("w") as file:
-        process = subprocess.Popen([str(part) for part in command], stdout=file, **settings)
+        settings = {"stdout": file, "stderr": subprocess.STDOUT, "cwd": root, "env": _environment(root)}
+        process = subprocess.Popen([str(part) for part in command], **settings)
         try:
             yield process
         except BaseException:
@@ -181,15 +201,30 @@ def _workflow(profile: Profile, seeds: range, cores: int, log: Path, target: str
             raise
 
 
-def _conclude(code: int, profile: Profile, progress: Progress, seconds: float) -> int:
-    log = jobs.study_folder(profile) / "logs" / "snakemake.log"
-    if code:
-        for label, path in progress.failed.items():
-            print(f"FAILED: {label}. The error: {path}")
-        if not progress.failed:
-            print(_end_of(log))
-        print(f"The workflow's log: {log}\nThe same command again continues where this one stopped.", file=sys.stderr)
-        return code
+def _environment(root: Path) -> dict[str, str]:
+    """Return the environment of a workflow: its jobs run in another folder, with this project and this library."""
+    library = [str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    places = {"MASKINV_ROOT": str(root), "PYTHONPATH": os.pathsep.join(library)}
+    return {**os.environ, **machine.COMPUTING, **machine.homes_below(_homes()), **places}
+
+
+def _failed(progress: Progress, log: Path) -> int:
+    """Print each failed job with its own error, or without any the end of the workflow's log; return 1."""
+    for label, (path, error) in _failures(progress).items():
+        print(f"FAILED: {label}. {error}\nThe error: {path}")
+    if not progress.failed:
+        print("".join(log.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)[-12:]))
+    print(f"The workflow's log: {log}\nThe same command again continues where this one stopped.", file=sys.stderr)
+    return 1
+
+
+def _failures(progress: Progress) -> dict[str, tuple[str, str]]:
+    """Return the label of each failed job -> its file with the error, and the error."""
+    events = read_json_lines(progress.folder / "events.jsonl")
+    return {one["job"]: (one["log"], one["error"]) for one in events if one["what"] == "fail"}
+
+
+def _conclude(profile: Profile, progress: Progress, seconds: float) -> int:
     print(f"Done in {seconds / 60:.1f} min." if progress.seen else "Nothing to do: every result is up to date.")
     for benchmark in profile.benchmarks:
         print(profile.suffix(benchmark, "\n") or "", end="\n" * (len(profile.benchmarks) > 1))

@@ -89,6 +89,8 @@ def check(plan: Plan) -> Plan:
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"{name} is {names.count(name)} times among the objectives. Use each objective once.")
+    if plan.schedule.batch < 2:
+        raise ValueError(f"batch {plan.schedule.batch}: batch normalisation needs two faces or more in a batch.")
     if plan.steps < 1:
         raise ValueError(f"budget {plan.schedule.budget} is less than one step of {plan.faces_per_step} faces.")
     return plan

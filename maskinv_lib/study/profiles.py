@@ -114,25 +114,44 @@ def _real() -> Profile:
     if not present:
         names = ", ".join(benchmark.path for benchmark in benchmarks)
         raise FileNotFoundError(f"No benchmark in the data folder {root}. Put one of these there: {names}.")
+    scale = {"budget": settings.get("budget", 12_800), "batch": settings.get("batch", 64)}
     return Profile(
         name="real",
         idea="Real people in real and in drawn masks: students of a published network, fine-tuned on few identities.",
         faces=people,
         network=settings.get("network", "mobilefacenet"),
         embedding_size=settings.get("embedding_size", 128),
-        schedule=Schedule(budget=12_800, optimizer="adamw", learning_rate=1e-3, weight_decay=0.01),
+        schedule=Schedule(**scale, optimizer="adamw", learning_rate=1e-3, weight_decay=0.01),
         stages=tuple(stage.name for stage in REAL_ABLATION),
+        seeds=settings.get("seeds", 1),
         head={"margin": 0.3, "scale": 32.0},
         benchmarks=present,
         absent=tuple(benchmark.name for benchmark in benchmarks if benchmark not in present),
         learning_rates=chosen_rates(people),
         trial_rates=(5e-4, 1e-3, 2e-3),
         head_rates=(0.025, 0.05, 0.1),
+        trial_budget=settings.get("trial_budget", 3200),
         stands_for={BASELINE: TEACHER, "maskinv-lambda3000": "maskinv-hg"},
     )
 
 
-PROFILES = {"smoke": _smoke, "laptop": _laptop, "gpu": _gpu, "real": _real}
+def _real_smoke() -> Profile:
+    real = _real()
+    small = {"budget": min(real.schedule.budget, 640), "batch": min(real.schedule.batch, 32)}
+    return dataclasses.replace(
+        real,
+        name="real-smoke",
+        idea="The profile real in minutes: shows that one's own data run, but its numbers have no meaning.",
+        schedule=dataclasses.replace(real.schedule, **small),
+        benchmarks=tuple(dataclasses.replace(one, kinds=one.kinds[-1:]) for one in real.benchmarks),
+        seeds=1,
+        learning_rates={},
+        trial_rates=(),
+        head_rates=(),
+    )
+
+
+PROFILES = {"smoke": _smoke, "laptop": _laptop, "gpu": _gpu, "real": _real, "real-smoke": _real_smoke}
 
 
 def get_profile(name: object, scope: object = "ablation") -> Profile:

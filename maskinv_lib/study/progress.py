@@ -10,9 +10,10 @@ from statistics import fmean
 from typing import ClassVar
 
 from maskinv_lib.study.data import CONDITIONS
-from maskinv_lib.study.jobs import Job
+from maskinv_lib.study.made import Job, damage
 from maskinv_lib.study.recipes import Profile
 from maskinv_lib.study.runs import LOG, Run
+from maskinv_lib.utils.files import parsed_lines, read_json_lines
 
 
 def event(folder: Path, job: str, what: str, **facts: object) -> None:
@@ -66,22 +67,23 @@ class Progress:
         self.failed: dict[str, str] = {}
         self.seen = False
         self.reported = 0.0
+        print(*(f"{line}\n" for line in damage(jobs)), sep="", end="", flush=True)
 
     def report(self) -> None:
         """Print new events, and every 15 seconds one line on each running training and on the time left."""
-        for line in self._new_events():
-            self._note(json.loads(line))
+        for record in self._new_events():
+            self._note(record)
         if self.running and time.time() - self.reported > 15:
             self.reported = time.time()
             lines = [line for label, job in self.trainings.items() if (line := self._training_line(label, job.run))]
             print("\n".join([*lines, f"  about {_minutes(self._left())} left"]), flush=True)
 
-    def _new_events(self) -> list[str]:
+    def _new_events(self) -> list[dict]:
         path = self.folder / "events.jsonl"
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-        end = text.rfind("\n") + 1
-        start, self.read = self.read, end
-        return text[start:end].splitlines()
+        data = path.read_bytes() if path.exists() else b""
+        whole = data.rfind(b"\n") + 1
+        start, self.read = self.read, whole
+        return parsed_lines(data[start:whole])
 
     def _note(self, record: dict) -> None:
         job, what, self.seen = record["job"], record["what"], True
@@ -98,9 +100,8 @@ class Progress:
         print(f"[{time.strftime('%H:%M:%S')}] {job}{text}", flush=True)
 
     def _last_record(self, run: Run) -> dict | None:
-        path = run.folder / LOG
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        return json.loads(lines[-1]) if lines else None
+        records = read_json_lines(run.folder / LOG)
+        return records[-1] if records else None
 
     def _training_line(self, label: str, run: Run) -> str | None:
         started, record = self.running.get(label), self._last_record(run)
@@ -136,14 +137,24 @@ def _minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
+EER_COLUMNS = {"stage", "seed", "condition", "mask_kinds", "metric", "value"}
+"""The columns of ``metrics.csv`` that ``eer_table`` reads."""
+
+
 def eer_table(metrics: Path) -> str:
-    """Return EERs as a text table: % per stage (mean over seeds) and condition, with unseen or real masks."""
+    """Return EERs as a text table: % per stage (mean over seeds) and condition, with unseen or real masks.
+
+    A file that was cut within a row raises ValueError naming it.
+    """
     eers: dict[str, dict] = {}
-    with metrics.open(newline="") as file:
-        for row in csv.DictReader(file):
-            included = row["condition"] in CONDITIONS and row["mask_kinds"] != "seen"
-            if row["metric"] == "eer" and row["value"] and row["seed"] != "all" and included:
-                eers.setdefault(row["stage"], {}).setdefault(row["condition"], []).append(float(row["value"]))
+    text = metrics.read_text(encoding="utf-8")
+    rows = csv.DictReader(text.splitlines())
+    if not text.endswith("\n") or EER_COLUMNS - {*(rows.fieldnames or ())}:
+        raise ValueError(f"{metrics} is damaged: it ends within a row. Delete it and run the study again.")
+    for row in rows:
+        included = row["condition"] in CONDITIONS and row["mask_kinds"] != "seen"
+        if row["metric"] == "eer" and row["value"] and row["seed"] != "all" and included:
+            eers.setdefault(row["stage"], {}).setdefault(row["condition"], []).append(float(row["value"]))
     lines = [f"{'EER in %, mean of seeds':<24}" + "".join(f"{condition:>20}" for condition in CONDITIONS)]
     for stage, values in eers.items():
         means = [f"{100 * fmean(values[name]):.2f}" if name in values else "" for name in CONDITIONS]

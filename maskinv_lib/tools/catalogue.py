@@ -12,11 +12,11 @@ from pathlib import Path
 
 from maskinv_lib.evaluation.benchmarks.bins import read_bin
 from maskinv_lib.evaluation.benchmarks.pairs import read_pairs
-from maskinv_lib.faces.alignment import read_rows
-from maskinv_lib.faces.folders import SUFFIXES
+from maskinv_lib.faces.listing import list_folder
 from maskinv_lib.faces.recordio import open_records
 from maskinv_lib.networks.published import import_weights
 from maskinv_lib.utils import files
+from maskinv_lib.utils.texts import read_rows
 
 INSIGHTFACE = "InsightFace, packages of training and verification sets"
 INSIGHTFACE_PAGE = "https://github.com/deepinsight/insightface"
@@ -86,8 +86,9 @@ def _count_records(path: Path) -> dict:
 
 
 def _count_mfr2(path: Path) -> dict:
-    people = [folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith(".")]
-    pictures = sum(file.suffix.lower() in SUFFIXES for folder in people for file in folder.iterdir())
+    listing = list_folder(path)
+    people = [name for name in listing.folders if "/" not in name]
+    pictures = sum(name.count("/") == 1 for name in listing.pictures)
     for name in ("landmarks.csv", "mfr2_labels.txt"):
         if not (path / name).is_file():
             raise ValueError(f"{name} is missing")

@@ -1,4 +1,4 @@
-"""The commands for folders of faces: mask, verification-set, records, data.
+"""The commands for folders of faces: align, mask, verification-set, records, data.
 
 Each command calls the module that does the work; torch is imported only inside it, so that ``--help`` is quick.
 """
@@ -9,41 +9,65 @@ from pathlib import Path
 from maskinv_lib.tools import options as shared
 from maskinv_lib.tools.options import NEW_FOLDER, PEOPLE, Command
 
+ANY_FOLDER = "folder of pictures, with or without subfolders"
+
 
 def add_to(command: Command) -> None:
     """Add the commands of this module."""
-    parser = command("mask", _mask, "Draw a mask on every aligned 112 x 112 face of a folder; write another folder.")
-    shared.paths(parser, source="folder of faces, with or without subfolders", target=NEW_FOLDER)
+    text = "Align every picture of a folder by its five points; write another folder, landmarks.csv and left_out.csv."
+    parser = command("align", _align, text)
+    shared.paths(parser, source=ANY_FOLDER, target=NEW_FOLDER)
+    shared.pictures(parser)
+
+    parser = command("mask", _mask, "Draw a mask on every face of a folder; write another folder.")
+    shared.paths(parser, source=f"{ANY_FOLDER}; aligned 112 x 112 faces, unless points are given", target=NEW_FOLDER)
     parser.add_argument("--kinds", default="seen", help="kinds of masks: seen (as in training, default) or unseen")
+    shared.pictures(parser)
     shared.seed(parser)
 
     parser = command("verification-set", _verification_set, "Make a verification set (.bin) from a folder of people.")
     shared.paths(parser, folder=PEOPLE, target="file to write, ending in .bin")
     parser.add_argument("--pairs", type=Path, help="pairs.txt in the format of LFW or MFR2 (default: draw the pairs)")
     parser.add_argument("--most", type=int, default=3000, help="maximum of pairs of each kind (default: 3000)")
-    shared.landmarks(parser)
+    shared.pictures(parser)
     shared.seed(parser)
 
     parser = command("records", _records, "Make a training set (train.rec) from a folder of people.")
     shared.paths(parser, folder=PEOPLE, target=NEW_FOLDER)
-    shared.landmarks(parser)
+    shared.pictures(parser)
 
     parser = command("data", _data, "List which known sets and weights a folder has, and who publishes the others.")
     shared.paths(parser, root="the data folder (MASKINV_DATA), with faces/ and models/")
 
 
-def _mask(options: argparse.Namespace) -> None:
-    from maskinv_lib.tools.own_sets import mask_folder
+def _align(options: argparse.Namespace) -> None:
+    from maskinv_lib.tools.picture_folders import align_folder
 
-    names = mask_folder(options.source, options.target, kinds=options.kinds, seed=options.seed)
-    print(f"{len(names):,} masked faces in {options.target}")
+    written = align_folder(options.source, options.target, **shared.reading(options))
+    _say(written)
+    print(f"{len(written.names):,} aligned faces in {options.target}, {len(written.left_out):,} left out")
+
+
+def _mask(options: argparse.Namespace) -> None:
+    from maskinv_lib.tools.picture_folders import mask_folder
+
+    settings = {"kinds": options.kinds, "seed": options.seed}
+    written = mask_folder(options.source, options.target, **settings, **shared.reading(options))
+    _say(written)
+    print(f"{len(written.names):,} masked faces in {options.target}")
+
+
+def _say(written: object) -> None:
+    """Print what was left out and why."""
+    for line in (*(f"left out: {entry}" for entry in written.left_out), *written.notes):
+        print(line)
 
 
 def _verification_set(options: argparse.Namespace) -> None:
     from maskinv_lib.tools.own_sets import verification_set
 
-    settings = {name: getattr(options, name) for name in ("pairs", "landmarks", "most", "seed")}
-    counts = verification_set(options.folder, options.target, **settings)
+    settings = {name: getattr(options, name) for name in ("pairs", "most", "seed")}
+    counts = verification_set(options.folder, options.target, **settings, **shared.reading(options))
     print(
         f"{options.target}: {counts.genuine:,} genuine and {counts.impostor:,} impostor pairs of {counts.pictures:,}"
         f" pictures, {counts.people:,} people"
@@ -51,11 +75,12 @@ def _verification_set(options: argparse.Namespace) -> None:
 
 
 def _records(options: argparse.Namespace) -> None:
-    from maskinv_lib.tools.own_sets import records
+    from maskinv_lib.tools.own_sets import VALIDATION, records
 
-    own = records(options.folder, options.target, landmarks=options.landmarks)
-    print(f"{options.target}/train.rec: {len(own.names):,} pictures of {len(own.people):,} people")
-    validation = max(2, len(own.people) // 8)
+    own = records(options.folder, options.target, **shared.reading(options))
+    left_out = f", {len(own.left_out):,} entries left out" if own.left_out else ""
+    print(f"{options.target}/train.rec: {len(own.names):,} pictures of {len(own.people):,} people{left_out}")
+    validation = max(VALIDATION, len(own.people) // 8)
     print("To train on it, add to maskinv.toml in your data folder (MASKINV_DATA), with a teacher and benchmarks:")
     print(f'training = "{options.target.name}"', "without = []", f"validation = {validation}", sep="\n")
 

@@ -1,95 +1,36 @@
-"""Sets made from your own folder of people: masks drawn on it, a verification set, records to train on.
+"""Sets made from your own folder of people: a verification set, and records to train on.
 
 Only pixels are written: the metadata of the original files (place, time, owner) is left out.
 """
 
-import io
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
 
 from maskinv_lib.evaluation.benchmarks.bins import write_bin
-from maskinv_lib.evaluation.benchmarks.real_masks import OFFICIAL, Pairs
-from maskinv_lib.evaluation.benchmarks.real_sets import lfw_folder
-from maskinv_lib.faces import Faces
-from maskinv_lib.faces.folders import SUFFIXES, Folder, read_folder, read_pictures
-from maskinv_lib.faces.masks.drawing import KINDS, draw_masks
+from maskinv_lib.evaluation.benchmarks.real_masks import Pairs
+from maskinv_lib.evaluation.benchmarks.real_sets import listed_pairs
+from maskinv_lib.faces.folders import Folder, read_folder
+from maskinv_lib.faces.pictures import encode_png
 from maskinv_lib.faces.record_writer import write_records
 from maskinv_lib.study.data import FOLDS
+from maskinv_lib.tools.picture_folders import check_target
+from maskinv_lib.tools.repeated_pictures import of_one_person, repeats
 from maskinv_lib.utils import checks, files
 from maskinv_lib.utils.randomness import key, permutation, uniform
-
-CHUNK = 256
-"""Pictures masked at a time."""
 
 MOST = 3000
 """Default maximum of genuine pairs in a verification set, and of impostor pairs: as many as LFW has."""
 
+BATCH = 64
+"""The faces of one step of training, unless maskinv.toml sets another number."""
 
-def mask_folder(source: Path, target: Path, *, kinds: str = "seen", seed: int = 0) -> list[str]:
-    """Draw a mask on every picture below ``source`` and write it as PNG of the same relative name below ``target``.
-
-    source: a folder, flat or with subfolders, of aligned 112 x 112 faces; hidden files and files without the suffix of
-    a picture are skipped. kinds: "seen" or "unseen" masks. The mask of a picture depends only on ``seed``, ``kinds``
-    and its name. Returns the names written. Raises ValueError, before anything is written, for a target that is not
-    empty or lies inside the source, a picture of another size or one that does not decode, and two pictures whose
-    names differ only in the suffix.
-    """
-    source, target = Path(source), Path(target)
-    checks.choose("kinds of masks", kinds, KINDS)
-    seed = checks.whole_number("seed", seed)
-    _check_target(source, target)
-    names = _picture_names(source)
-    chunks = [names[start : start + CHUNK] for start in range(0, len(names), CHUNK)]
-    for chunk in chunks:
-        read_pictures(source, chunk)  # refuses every bad picture before the first mask is written
-    for chunk in chunks:
-        images = torch.from_numpy(read_pictures(source, chunk)).permute(0, 3, 1, 2).contiguous()
-        keys = torch.stack([key("own folder", seed, kinds, _stem(name)) for name in chunk])
-        masked = draw_masks(images, keys, kinds)[0].permute(0, 2, 3, 1).numpy()
-        for name, image in zip(chunk, masked, strict=True):
-            with files.whole_file(target / f"{_stem(name)}.png") as temporary:
-                temporary.write_bytes(png(image))
-    return [f"{_stem(name)}.png" for name in names]
-
-
-def _check_target(source: Path, target: Path) -> None:
-    if not source.is_dir():
-        raise ValueError(f"{source} is not a folder. Give the folder that contains the aligned faces.")
-    if target.resolve().is_relative_to(source.resolve()):
-        raise ValueError(f"{target} lies inside {source}: new files would mix with the originals. Choose another.")
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ValueError(f"{target} exists and is not an empty folder. Choose another, or empty it.")
-
-
-def _picture_names(source: Path) -> list[str]:
-    """Return the names of all pictures below ``source``, relative to it, sorted."""
-    paths = [path.relative_to(source) for path in source.rglob("*") if path.is_file()]
-    visible = [path for path in paths if not any(part.startswith(".") for part in path.parts)]
-    names = sorted(path.as_posix() for path in visible if path.suffix.lower() in SUFFIXES)
-    if not names:
-        raise ValueError(f"{source} contains no picture ({', '.join(SUFFIXES)}).")
-    by_stem: dict[str, str] = {}
-    for name in names:
-        other = by_stem.setdefault(_stem(name), name)
-        if other != name:
-            raise ValueError(f"{other} and {name} in {source} differ only in their suffix. Rename one of them.")
-    return names
-
-
-def _stem(name: str) -> str:
-    return name.rpartition(".")[0]
-
-
-def png(image: np.ndarray) -> bytes:
-    """Encode uint8 [H, W, 3] RGB as a PNG file's bytes, without loss and without metadata."""
-    out = io.BytesIO()
-    Image.fromarray(image).save(out, "PNG")
-    return out.getvalue()
+VALIDATION = 2
+"""The fewest people that can be held back from training to choose settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,48 +44,52 @@ class PairCounts:
 
 
 def verification_set(
-    folder: Path,
-    target: Path,
-    *,
-    pairs: Path | None = None,
-    landmarks: Path | None = None,
-    most: int = MOST,
-    seed: int = 0,
+    folder: Path, target: Path, *, pairs: Path | None = None, most: int = MOST, seed: int = 0, **reading: object
 ) -> PairCounts:
     """Write a folder of people (person/picture) as a verification set, a ``.bin`` that ``read_bin`` reads exactly.
 
     pairs: a pairs.txt in the format of LFW or MFR2; pictures must then be named person/person_0001. Without it, at
     most ``most`` genuine pairs are drawn with ``seed`` and alternate with as many impostor pairs; above ten of each,
     their number is a multiple of ten, so that the ten folds have equal composition (unlike LFW's, they share people).
-    landmarks: as for ``read_folder``. Raises ValueError for a target that exists or is not a .bin, too few people or
-    pictures, and one picture in the folders of two people.
+    Of equal pictures of a person, one is drawn from; a warning names them. reading: landmarks, find_landmarks and
+    skip_bad of ``read_folder``. Raises ValueError for a target that exists or is not a .bin, too few people or
+    pictures, pairs that are all genuine or all impostor, a face without content, and one picture in the folders of two
+    people.
     """
     target = Path(target)
     if target.suffix != ".bin" or target.exists():
         reason = "exists already" if target.exists() else "does not end in .bin"
         raise ValueError(f"{target} {reason}. Choose another name for the verification set.")
+    own = of_one_person(read_folder(folder, content=True, **reading), bool(reading.get("skip_bad")))
+    again, text = repeats(own)
+    if text:
+        warnings.warn(f"{folder}: {text}. Pairs of them prove nothing: remove them.", stacklevel=2)
     if pairs is None:
-        faces = read_folder(folder, landmarks=landmarks).faces
-        chosen = drawn_pairs(faces.identity.numpy(), most=most, seed=seed)
+        chosen = _drawn_from(np.flatnonzero(~again), own.faces.identity.numpy(), most, seed)
     else:
-        benchmark = lfw_folder(folder, pairs, landmarks=landmarks)
-        faces, chosen = benchmark.faces, benchmark.listed[OFFICIAL]
-    index = np.stack([chosen.first, chosen.second], axis=1)
-    pictures = {i: png(faces.images[i].permute(1, 2, 0).numpy()) for i in np.unique(index).tolist()}
-    _check_distinct(pictures, faces, folder)
-    genuine = (faces.identity[index[:, 0]] == faces.identity[index[:, 1]]).tolist()
-    write_bin(target, [pictures[i] for i in index.ravel().tolist()], genuine)
-    people = len(faces.identity[list(pictures)].unique())
-    impostor = len(genuine) - sum(genuine)
-    return PairCounts(genuine=sum(genuine), impostor=impostor, pictures=len(pictures), people=people)
+        chosen = listed_pairs(pairs, own)
+    index, identity = np.stack([chosen.first, chosen.second], axis=1), own.faces.identity.numpy()
+    genuine = identity[index[:, 0]] == identity[index[:, 1]]
+    counts = PairCounts(
+        genuine=int(genuine.sum()),
+        impostor=int((~genuine).sum()),
+        pictures=len(np.unique(index)),
+        people=len(np.unique(identity[index])),
+    )
+    if not counts.genuine or not counts.impostor:
+        raise ValueError(
+            f"{pairs or folder} gives {counts.genuine} genuine and {counts.impostor} impostor pairs. Error rates need"
+            " both: add pairs of the other kind."
+        )
+    stored = {i: encode_png(own.faces.images[i].permute(1, 2, 0).numpy()) for i in np.unique(index).tolist()}
+    write_bin(target, [stored[i] for i in index.ravel().tolist()], genuine.tolist())
+    return counts
 
 
-def _check_distinct(pictures: dict[int, bytes], faces: Faces, folder: Path) -> None:
-    by_content: dict[bytes, int] = {}
-    for index, content in pictures.items():
-        other = by_content.setdefault(content, index)
-        if faces.identity[other] != faces.identity[index]:
-            raise ValueError(f"{folder}: two people have the same picture. Remove it from one of the two folders.")
+def _drawn_from(kept: np.ndarray, identity: np.ndarray, most: int, seed: int) -> Pairs:
+    """Draw pairs of the pictures ``kept``, int64 [K], as indices of all pictures."""
+    pairs = drawn_pairs(identity[kept], most=most, seed=seed)
+    return Pairs(first=kept[pairs.first].astype(np.int32), second=kept[pairs.second].astype(np.int32))
 
 
 def drawn_pairs(identity: np.ndarray, *, most: int = MOST, seed: int = 0) -> Pairs:
@@ -181,21 +126,46 @@ def _impostor(identity: np.ndarray, most: int, seed: int) -> np.ndarray:
     return pairs[np.sort(np.unique(pairs, axis=0, return_index=True)[1])]
 
 
-def records(folder: Path, target: Path, *, landmarks: Path | None = None) -> Folder:
+def records(folder: Path, target: Path, **reading: object) -> Folder:
     """Write a folder of people (person/picture) as ``train.rec`` to train on, and return what was read.
 
     ``people.csv`` in the same folder lists label, person and number of pictures: ``without`` in maskinv.toml takes
-    these labels. Pictures are stored as JPEG of quality 95. Raises ValueError for a target that is not empty, fewer
-    than two people, and whatever ``read_folder`` refuses.
+    these labels. Pictures are stored as JPEG of quality 95. reading: landmarks, find_landmarks and skip_bad of
+    ``read_folder``. All files are written or none. Raises ValueError for a target that is not empty, fewer than two
+    people, one picture in the folders of two people, and whatever ``read_folder`` refuses; warns of what limits the
+    training (``training_limits``).
     """
     target = Path(target)
-    _check_target(Path(folder), target)
-    own = read_folder(folder, landmarks=landmarks)
+    check_target(Path(folder), target)
+    own = of_one_person(read_folder(folder, **reading), bool(reading.get("skip_bad")))
     if len(own.people) < 2:
-        raise ValueError(f"{folder} contains one person. Training needs at least two, better hundreds.")
+        raise ValueError(
+            f"{folder} contains one person ({len(own.names)} pictures). Training needs at least two, better hundreds."
+        )
     labels = own.faces.identity.numpy()
     images = own.faces.images.permute(0, 2, 3, 1).numpy()
-    write_records(target, zip(images, labels.tolist(), strict=True))
     people = pd.DataFrame({"person": own.people, "pictures": np.bincount(labels)}).rename_axis("label")
-    files.write_text(target / "people.csv", people.to_csv(lineterminator="\n"))
+    if limits := training_limits(own):
+        warnings.warn(f"{folder}: " + " ".join(limits), stacklevel=2)
+    with files.new_folder(target.resolve()) as new:
+        write_records(new, zip(images, labels.tolist(), strict=True))
+        files.write_text(new / "people.csv", people.to_csv(lineterminator="\n"))
     return own
+
+
+def training_limits(own: Folder) -> list[str]:
+    """Return sentences on what a folder lacks to train and validate with."""
+    faces, people = len(own.names), len(own.people)
+    counts = np.bincount(own.faces.identity.numpy())
+    text = repeats(own)[1]
+    found = {
+        f"{faces} faces are fewer than one batch of {BATCH}: add pictures, or set a smaller batch in maskinv.toml.": (
+            faces < BATCH
+        ),
+        f"{people} people are too few: {VALIDATION} are held back for validation, and 2 others must be left.": (
+            people < VALIDATION + 2
+        ),
+        "Nobody has two pictures: validation compares pictures of one person.": counts.max() < 2,
+        f"{text}. Remove them.": bool(text),
+    }
+    return [sentence for sentence, applies in found.items() if applies]

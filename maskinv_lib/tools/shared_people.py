@@ -71,11 +71,12 @@ def summary(table: pd.DataFrame, a: Faces | Folder, b: Faces | Folder) -> str:
 
 
 def _gallery(faces: Faces | Folder, recogniser: OpenedRecogniser | NetworkRecogniser) -> _Gallery:
+    named = faces if isinstance(recogniser, OpenedRecogniser) else None  # its errors then name the picture
     if isinstance(faces, Folder):
         people, pictures, faces = faces.people, faces.names, faces.faces
     else:
         people, pictures = (tuple(map(str, range(count))) for count in (faces.identities, len(faces)))
-    templates = recogniser.templates(faces.images)
+    templates = recogniser.templates(faces.images if named is None else named)
     return _Gallery(templates=templates, identity=faces.identity, people=people, pictures=pictures)
 
 

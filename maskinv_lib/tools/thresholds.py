@@ -1,17 +1,24 @@
 """Thresholds: the score from which two templates are accepted as one person, and the pairs on which it was set.
 
-A threshold is valid for its network, and on the pairs on which it was set: every decision names these pairs.
+A threshold is valid for its network, and on the pairs on which it was set: every decision names these pairs. They come
+from a run's evaluation, or from a file that ``calibrate`` or ``benchmark`` wrote.
 """
 
 import contextlib
+import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from maskinv_lib.evaluation.benchmarks import RELEASED
 from maskinv_lib.evaluation.metrics import NOT_MEASURABLE, OPERATING_POINTS
+from maskinv_lib.study.data import UNMASKED
 from maskinv_lib.study.runs import Run, open_run
-from maskinv_lib.utils import files
+from maskinv_lib.utils import checks, files
+
+CALIBRATED = "thresholds.json"
+"""Name of a file of thresholds beside its model."""
 
 BY_HAND = "chosen by hand"
 """Stands in place of a benchmark in a threshold that no evaluation set."""
@@ -19,11 +26,12 @@ BY_HAND = "chosen by hand"
 
 @dataclass(frozen=True, kw_only=True)
 class Threshold:
-    """A score stored by a run's evaluation: two templates that reach it are accepted as the same person.
+    """A score set on the pairs of an evaluation: two templates that reach it are accepted as the same person.
 
     value: cosine in [-1, 1], None where it is not measurable. fmr: the false match rate for which it was set.
     benchmark, condition, mask_kinds: the pairs on which it was set. fnmr: the share of their genuine pairs that it
-    rejects, None if ``value`` is None. impostor: the number of their impostor pairs.
+    rejects, None if ``value`` is None. impostor: the number of their impostor pairs. low, high: its 95 % interval over
+    people, None where it was not computed.
     """
 
     value: float | None
@@ -33,6 +41,8 @@ class Threshold:
     mask_kinds: str
     fnmr: float | None
     impostor: int
+    low: float | None = None
+    high: float | None = None
 
     @property
     def pairs(self) -> str:
@@ -42,10 +52,13 @@ class Threshold:
 
     def __str__(self) -> str:
         if self.value is None:
-            return f"FMR {self.fmr:.1%} is {NOT_MEASURABLE} on {self.pairs}"
+            return f"FMR {self.fmr:.2%} is {NOT_MEASURABLE} on {self.pairs}"
         if self.benchmark == BY_HAND:
             return f"threshold {self.value:.3f}, {BY_HAND}: no false match rate is known for it"
-        return f"threshold {self.value:.3f}, set for FMR {self.fmr:.1%} (FNMR {self.fnmr:.1%}) on {self.pairs}"
+        interval = "" if self.low is None else f" [{self.low:.3f}, {self.high:.3f}]"
+        return (
+            f"threshold {self.value:.3f}{interval}, set for FMR {self.fmr:.2%} (FNMR {self.fnmr:.1%}) on {self.pairs}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +71,19 @@ class Decision:
     score: float
     same: bool | None
     threshold: Threshold
+
+    @property
+    def word(self) -> str:
+        """The decision: "same", "different", or "" where there is none."""
+        return {True: "same", False: "different", None: ""}[self.same]
+
+    def as_json(self) -> dict:
+        """Return the decision as JSON data, with the threshold and the pairs on which it was set."""
+        threshold = {
+            name: None if isinstance(value, float) and math.isnan(value) else value
+            for name, value in dataclasses.asdict(self.threshold).items()
+        }
+        return {"decision": self.word or None, "similarity": self.score, "threshold": threshold}
 
     def __str__(self) -> str:
         if self.same is None:
@@ -74,9 +100,79 @@ def fixed_threshold(value: float) -> Threshold:
     return Threshold(value=float(value), benchmark=BY_HAND, condition="", mask_kinds="none", **rates)
 
 
+def decide(score: float, threshold: Threshold) -> Decision:
+    """Return the decision at a score, a cosine."""
+    return Decision(
+        score=score, same=None if threshold.value is None else score >= threshold.value, threshold=threshold
+    )
+
+
+def select_threshold(
+    thresholds: Sequence[Threshold],
+    *,
+    condition: str = UNMASKED,
+    fmr: float = 0.01,
+    benchmark: str = "",
+    mask_kinds: str = "",
+) -> Threshold:
+    """Return the threshold for a mask condition at an FMR.
+
+    benchmark: "" takes the one with most impostor pairs. mask_kinds: "" takes masks that training did not draw. For an
+    unknown choice, raises ValueError naming the known ones.
+    """
+    for name, value in {"condition": condition, "benchmark": benchmark, "mask_kinds": mask_kinds}.items():
+        if value:
+            checks.choose(name, value, dict.fromkeys(getattr(threshold, name) for threshold in thresholds))
+            thresholds = [threshold for threshold in thresholds if getattr(threshold, name) == value]
+    rates = sorted({threshold.fmr for threshold in thresholds})
+    if fmr not in rates:
+        raise ValueError(f"No threshold is stored for FMR {fmr!r}. Known: {', '.join(map(str, rates))}.")
+    preference = {"unseen": 2, "real": 2, "none": 1}
+    return max(
+        (threshold for threshold in thresholds if threshold.fmr == fmr),
+        key=lambda threshold: (threshold.impostor, preference.get(threshold.mask_kinds, 0)),
+    )
+
+
+def lowest_measured(
+    thresholds: Sequence[Threshold], condition: str | None = None, benchmark: str | None = None
+) -> Threshold:
+    """Return the threshold at the lowest FMR that was measurable; where none was, the one at the lowest FMR."""
+    rates = sorted({threshold.fmr for threshold in thresholds})
+    chosen = {"condition": condition or UNMASKED, "benchmark": benchmark or ""}
+    found = [select_threshold(thresholds, fmr=rate, **chosen) for rate in rates]
+    return next((threshold for threshold in found if threshold.value is not None), found[-1])
+
+
+def thresholds_json(model: str, sha256: str | None, thresholds: Sequence[Threshold]) -> dict:
+    """Return what ``write_json`` writes for ``read_thresholds``: the model's name and hash, and the thresholds."""
+    return {"model": model, "sha256": sha256, "thresholds": [dataclasses.asdict(part) for part in thresholds]}
+
+
+def read_thresholds(path: Path, sha256: str | None) -> list[Threshold]:
+    """Return the thresholds of a file that ``calibrate`` or ``benchmark`` wrote for the model with this hash.
+
+    Raises FileNotFoundError, and ValueError for another kind of file and for thresholds of another model.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file of thresholds {path}. Make it with the command calibrate.")
+    record = files.read_json(path)
+    try:
+        thresholds = [Threshold(**part) for part in record["thresholds"]]
+        model, made_for = record["model"], record["sha256"]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no file of thresholds ({error!r}). Make one with the command calibrate.") from None
+    if made_for != sha256:
+        reason = f"{path} has the thresholds of another model ({model}, SHA-256 {made_for}; this one has {sha256})"
+        raise ValueError(f"{reason}. A threshold is valid for its model alone: calibrate this one.")
+    return thresholds
+
+
 def stored_thresholds(folder: Path, facts: dict) -> list[Threshold]:
     """Return the thresholds of every evaluation in a run's folder: directly in it, or in one folder per benchmark."""
-    thresholds = []
+    calibrated = folder / CALIBRATED
+    thresholds = read_thresholds(calibrated, facts.get("file_sha256")) if calibrated.exists() else []
     for path in sorted([*folder.glob("metrics.json"), *folder.glob("*/metrics.json")]):
         record = files.read_json(path)
         if path.parent != folder and record.get("benchmark") != path.parent.name:
@@ -131,5 +227,5 @@ def remedy(facts: dict) -> str:
     """Return what to do for a model, known by the facts in its file, whose thresholds are missing or stale."""
     run = _run_of(facts)
     if run is None:
-        return "Give a threshold of your own, or the folder of a run that was evaluated."
+        return "Set one on your own pairs with the command calibrate (--thresholds), or choose one (--threshold)."
     return f"Evaluate it with: {run.command('evaluate')}"

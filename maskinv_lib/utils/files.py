@@ -1,10 +1,12 @@
 """Atomic file writes, JSON and hashes of content, and locks that end with the process that holds them."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +26,14 @@ def whole_file(path: Path) -> Iterator[Path]:
         _sync(temporary)
         os.replace(temporary, path)
         _sync(path.parent)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)  # a full disk's own error names no file
+        raise
+    except Exception as error:  # safetensors has an error class of its own
+        if "No space left" not in str(error):
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -34,6 +44,56 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def check_new_folder(path: Path) -> None:
+    """Raise FileExistsError for a path that is a file or a folder with content."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise FileExistsError(f"{path} exists and is not an empty folder. Choose another, or empty it.")
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder beside ``path``; on success rename it to ``path``, which may be an empty folder.
+
+    If the block raises, nothing appears. Raises FileExistsError for a path that is a file or a folder with content.
+    """
+    path = Path(path)
+    check_new_folder(path)
+    created = [parent for parent in path.parents if not parent.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
+    temporary.mkdir()
+    try:
+        yield temporary
+        os.replace(temporary, path)
+        _sync(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        for parent in () if path.exists() else created:
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+
+
+@contextlib.contextmanager
+def in_place_of(path: Path, new: Path) -> Iterator[None]:
+    """Put the folder ``new`` in the place of ``path`` while the block runs, and for good if it ends.
+
+    If the block raises, ``path`` is as it was before. Both must be on one disk.
+    """
+    before = new.with_name(f"{new.name}-before")
+    if path.exists():
+        path.rename(before)
+    try:
+        new.rename(path)
+        yield
+        _sync(path.parent)
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        if before.exists():
+            before.rename(path)
+        raise
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -48,11 +108,31 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path) -> dict:
-    """Read a JSON file; the error for a missing or damaged file names it."""
+    """Read a JSON object from a file; the error for a missing or damaged file names it."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON ({error}). Delete it and run again what wrote it.") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds no JSON object, but {value!r:.60}. Delete it and run again what wrote it.")
+    return value
+
+
+def read_json_lines(path: Path) -> list[dict]:
+    """Read the records of a file with one JSON object per line, [] for no file (``parsed_lines``)."""
+    return parsed_lines(Path(path).read_bytes()) if Path(path).exists() else []
+
+
+def parsed_lines(data: bytes) -> list[dict]:
+    """Return the JSON objects of the lines of ``data``.
+
+    A line that is no object is left out: the process that appended it may have been killed, or the disk was full.
+    """
+    records = []
+    for line in data.splitlines():
+        with contextlib.suppress(ValueError):
+            records.append(json.loads(line))
+    return [record for record in records if isinstance(record, dict)]
 
 
 def content_hash(value: object) -> str:

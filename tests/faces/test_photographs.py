@@ -5,8 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
+from maskinv_lib.faces import landmarks
 from maskinv_lib.faces.folders import read_folder
-from maskinv_lib.faces.photographs import open_picture, pixels_of, read_photograph
+from maskinv_lib.faces.photographs import landmarks_of, open_picture, pixels_of, read_photograph
 from tests.faces.samples import TEMPLATE, noise, save
 
 
@@ -43,7 +44,7 @@ def test_a_photograph_that_is_not_aligned_needs_landmarks(patterned, tmp_path):
 
 def test_landmarks_that_could_be_of_two_pictures_are_refused(patterned, tmp_path):
     paths = [save(tmp_path / folder / "1.png", hwc(patterned.images[0])) for folder in "ab"]
-    with pytest.raises(ValueError, match="have one name"):
+    with pytest.raises(ValueError, match=r"1\.png may mean .*a/1\.png, .*b/1\.png"):
         pixels_of(paths, {"1.png": TEMPLATE})
     with pytest.raises(ValueError, match="no picture"):
         pixels_of([])
@@ -66,3 +67,28 @@ def test_a_picture_is_turned_by_its_exif_orientation(tmp_path, orientation):
         8: np.rot90(stored),
     }[orientation]
     np.testing.assert_array_equal(open_picture(tmp_path / "x.png"), upright)
+
+
+def test_faces_without_content_cannot_be_compared(patterned, tmp_path):
+    good = save(tmp_path / "a" / "1.png", hwc(patterned.images[0]))
+    black = save(tmp_path / "a" / "2.png", np.zeros((112, 112, 3), np.uint8))
+    for form in ([good, black], black, tmp_path, read_folder(tmp_path)):
+        with pytest.raises(ValueError, match=r"a/2\.png: the picture has no content"):
+            pixels_of(form)
+
+
+def test_points_of_files_come_from_a_list_or_the_detector(patterned, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    paths = [save(tmp_path / name, hwc(patterned.images[0])).relative_to(tmp_path) for name in ("Ann.png", "x/ben.png")]
+    listed = {"ann.PNG": TEMPLATE, "elsewhere.png": TEMPLATE}
+    with pytest.warns(UserWarning, match=r"no row of x/ben\.png; 1 other rows: elsewhere\.png\..*Taken as aligned"):
+        points = landmarks_of(paths, listed)
+    assert list(points) == ["Ann.png"] and np.array_equal(points["Ann.png"], TEMPLATE)
+    monkeypatch.setattr(landmarks, "find_landmarks", lambda picture, where: TEMPLATE + len(where))
+    points = landmarks_of(paths, listed, find=True)
+    assert np.array_equal(points["Ann.png"], TEMPLATE) and np.array_equal(points["x/ben.png"], TEMPLATE + 9)
+    assert landmarks_of(paths) == {}
+    with pytest.raises(ValueError, match=r"no row of Ann\.png, x/ben\.png; 1 other rows: elsewhere.*Correct the names"):
+        landmarks_of(paths, {"elsewhere.png": TEMPLATE})
+    with pytest.raises(ValueError, match=r"row of x/ben\.png is empty: no face was found"):
+        landmarks_of(paths, listed | {"ben.png": None})

@@ -1,5 +1,6 @@
 """The same dependencies in three files: ranges for pip and for conda, exact versions for both."""
 
+import importlib.util
 import re
 import subprocess
 import tomllib
@@ -14,6 +15,9 @@ from tests.conftest import ROOT
 
 CONDA_NAMES = {"torch": "pytorch"}
 """Packages that are called otherwise on conda-forge."""
+
+PLUGINS = {"pillow-heif"}
+"""Packages that the library uses only where somebody has installed them."""
 
 
 def project() -> dict:
@@ -83,13 +87,53 @@ def test_security_floors_stay(name, floor):
     assert max(lowest) >= Version(floor)
 
 
+@pytest.fixture
+def wheels():
+    """The script behind ``make wheels``."""
+    spec = importlib.util.spec_from_file_location("wheels", ROOT / "workflow/wheels.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_script_reads_what_pip_offers(wheels):
+    error = "ERROR: Could not find a version that satisfies the requirement x==0.dev0 (from versions: {})\nERROR: No"
+    assert wheels.offered(error.format("1.0, 1.0.post1, 2.0rc1")) == ["1.0", "1.0.post1", "2.0rc1"]
+    assert wheels.offered(error.format("none")) == ["none"]
+    assert wheels.pins(ROOT / "constraints.txt")["torch"] == pins()["torch"]
+
+
+def test_the_script_asks_for_every_python_and_platform(wheels, monkeypatch):
+    assert list(wheels.PLATFORMS) == ["Linux, x86-64", "Linux, arm64", "macOS, x86-64", "macOS, arm64"]
+    assert wheels.PYTHONS == ("3.11", "3.12", "3.13", "3.14")
+
+    def offers(pure: bool, source: bool, lacking=lambda python, tags: False):
+        def is_offered(package, version, python, *options):
+            if "--no-binary=:all:" in options:
+                return source
+            return pure if "any" in options else not lacking(python, options)
+
+        monkeypatch.setattr(wheels, "is_offered", is_offered)
+        return wheels.missing("x", "1.0")
+
+    assert offers(pure=True, source=True) == offers(pure=False, source=True) == {}
+    assert offers(False, True, lambda python, tags: python == "3.14" and "macosx_15_0_arm64" in tags) == {
+        "macOS, arm64": ["3.14"]
+    }
+    nowhere = offers(False, True, lambda python, tags: True)
+    assert list(nowhere) == ["any platform (pip builds its source archive)"]
+    assert set(offers(False, False, lambda python, tags: True)) == set(wheels.PLATFORMS)
+
+
 def test_what_the_library_imports_is_declared():
     names = {"sklearn": "scikit-learn", "PIL": "pillow", "IPython": "ipykernel", "traitlets": "ipykernel"}
     standard_library = __import__("sys").stdlib_module_names
+    extras = [text for texts in project()["optional-dependencies"].values() for text in texts]
+    declared = ranges() | specifiers_of(extras)
     for path in sorted((ROOT / "maskinv_lib").rglob("*.py")):
         for name in re.findall(r"^\s*(?:from|import) (\w+)", _code(path.read_text()), re.MULTILINE):
             if name != "maskinv_lib" and name not in standard_library:
-                assert canonicalize_name(names.get(name, name)) in ranges(), f"{path.name} imports {name}"
+                assert canonicalize_name(names.get(name, name)) in declared, f"{path.name} imports {name}"
 
 
 def _code(text: str) -> str:
@@ -140,4 +184,10 @@ def test_no_tracked_file_names_a_machine_s_folders_or_registry():
 
 
 def test_what_runs_write_is_ignored_by_git():
-    assert not [name for name in tracked() if name.startswith(("runs/", ".venv/")) or name.endswith(".safetensors")]
+    assert not [name for name in tracked() if name.startswith(("runs/", ".venv/"))]
+
+
+def test_the_only_weights_are_those_trained_on_rendered_people():
+    weights = [name for name in tracked() if name.endswith((".safetensors", ".pth", ".pt", ".ckpt", ".onnx", ".bin"))]
+    assert weights and all(name.startswith("results/models/laptop/") for name in weights)
+    assert all((ROOT / name).stat().st_size < 5e6 for name in weights)

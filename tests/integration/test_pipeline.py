@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from maskinv_lib.networks.weights import load_network, read_tensors, save_networ
 from maskinv_lib.pipeline import evaluate, models, records, sources
 from maskinv_lib.pipeline.train import train
 from maskinv_lib.reports import explain
+from maskinv_lib.study import made
 from maskinv_lib.study.profiles import STAGES
 from maskinv_lib.study.runs import Run
 from maskinv_lib.training.loop import Training
@@ -149,7 +151,7 @@ def test_splits_share_nobody_and_come_from_the_cache_the_same(ablation):
 
 def test_nothing_but_the_declared_files_is_left_behind(ablation):
     names = {path.name for path in tiny.run_of("maskinv-lg").folder.iterdir()}
-    declared = {"checkpoints", "lock", "log.jsonl", "metrics.json", "resamples.npz", "run.json"}
+    declared = {".made", "checkpoints", "lock", "log.jsonl", "metrics.json", "resamples.npz", "run.json"}
     assert names <= declared | {"milestone-0.7692.safetensors", "model.safetensors"}
 
 
@@ -180,10 +182,8 @@ def test_a_finished_run_is_reused_without_a_step_and_stays_the_same(ablation, mo
 def test_the_same_run_in_another_folder_is_the_same_bit_for_bit(ablation, shared, fresh):
     run = tiny.run_of("elasticface-arc-aug")
     train(run)
-    first, _ = read_tensors(shared[0] / "tiny" / "seed-0" / run.name / "model.safetensors")
-    again, _ = read_tensors(run.folder / "model.safetensors")
-    assert list(first) == list(again)
-    assert all(torch.equal(value, again[name]) for name, value in first.items())
+    first, again = (folder / "model.safetensors" for folder in (shared[0] / "tiny/seed-0" / run.name, run.folder))
+    assert first.read_bytes() == again.read_bytes()
 
 
 def test_evaluating_twice_writes_the_same_numbers(ablation):
@@ -272,14 +272,140 @@ def test_evaluating_an_untrained_run_names_the_command(fresh):
     assert written(fresh) == []
 
 
-@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04broken"])
-def test_damaged_resamples_name_the_command(shared, fresh, content):
+@pytest.fixture
+def copied(shared, fresh):
+    """A copy of a trained and evaluated run, whose files a test may damage."""
     run = tiny.run_of(BASELINE)
-    for name in ("metrics.json", "run.json"):
-        files.write_text(run.folder / name, (shared[0] / "tiny" / "seed-0" / BASELINE / name).read_text())
-    (run.folder / "resamples.npz").write_bytes(content)
-    with pytest.raises(FileNotFoundError, match="no readable evaluation"):
-        records.read_evaluation(run)
+    shutil.copytree(shared[0] / "tiny" / "seed-0" / BASELINE, run.folder)
+    return run
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.9, 0.999])
+@pytest.mark.parametrize("name", ["metrics.json", "resamples.npz", "run.json"])
+def test_a_cut_result_is_one_error_with_its_name_and_the_command(copied, name, share):
+    path = copied.folder / name
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    command = f"03-evaluate-a-stage.ipynb out.ipynb -p profile tiny -p stage {BASELINE} -p seed 0"
+    with pytest.raises(FileNotFoundError, match="no readable evaluation") as caught:
+        records.read_evaluation(copied)
+    assert str(path) in str(caught.value) and str(caught.value).endswith(command)
+    with pytest.raises(FileNotFoundError, match=f"no readable evaluation: .*{name}"):
+        records.read_evaluation(copied, copied.folder)  # as published results are read
+
+
+def without(*names: str):
+    """Return a change of a JSON object: what is at ``names`` is removed."""
+
+    def change(value: dict) -> dict:
+        inner = value
+        for name in names[:-1]:
+            inner = inner[name]
+        del inner[names[-1]]
+        return value
+
+    return change
+
+
+CHANGES = {
+    "no key": ("metrics.json", without("key")),
+    "no conditions": ("metrics.json", without("conditions")),
+    "conditions are none": ("metrics.json", lambda value: {**value, "conditions": None}),
+    "no curve": ("metrics.json", without("conditions", 0, "curve")),
+    "half a curve": ("metrics.json", without("conditions", 0, "curve", "fnmr")),
+    "no kinds": ("metrics.json", without("conditions", 1, "mask_kinds")),
+    "no name": ("metrics.json", without("conditions", 0, "metrics", 0, "name")),
+    "no identities": ("metrics.json", without("conditions", 0, "identities")),
+    "a list": ("metrics.json", lambda value: [value]),
+    "a list of facts": ("run.json", lambda value: [value]),
+    "no seconds": ("run.json", without("seconds")),
+    "not finished": ("run.json", lambda value: {**value, "status": "running"}),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_result_without_its_parts_is_one_error_with_its_name(copied, change):
+    name, changed = CHANGES[change]
+    path = copied.folder / name
+    path.write_text(json.dumps(changed(json.loads(path.read_text()))))
+    for folder in (None, copied.folder):
+        with pytest.raises(FileNotFoundError, match=f"no readable evaluation: .*{name}.*Make it with"):
+            records.read_evaluation(copied, folder)
+
+
+@pytest.mark.parametrize("missing", ["names", "levels", "scales"])
+def test_resamples_without_their_parts_are_one_error_with_their_name(copied, missing):
+    with np.load(copied.folder / "resamples.npz") as arrays:
+        kept = {name: arrays[name] for name in arrays.files if name != missing}
+    np.savez_compressed(copied.folder / "resamples.npz", **kept)
+    with pytest.raises(FileNotFoundError, match=r"no readable evaluation: .*resamples\.npz is damaged"):
+        records.read_evaluation(copied)
+
+
+def test_a_readable_result_that_is_not_what_was_noted_is_refused(copied):
+    metrics, facts = copied.folder / "metrics.json", copied.folder / "run.json"
+    metrics.write_text(metrics.read_text() + "\n")
+    with pytest.raises(ValueError, match=r"metrics\.json is damaged or was changed.*03-evaluate-a-stage"):
+        records.read_evaluation(copied)
+    metrics.write_text(metrics.read_text()[:-1])
+    assert records.read_evaluation(copied).facts["status"] == "finished"
+    facts.write_text(json.dumps({**json.loads(facts.read_text()), "seconds": 0.0}))
+    with pytest.raises(ValueError, match=r"run\.json is damaged or was changed.*02-train-a-stage"):
+        records.read_evaluation(copied)
+    made.evaluation(copied).note.unlink()
+    with pytest.raises(ValueError, match=r"did not end, or was not noted.*03-evaluate-a-stage"):
+        records.read_evaluation(copied)
+
+
+def test_what_is_trained_and_evaluated_is_noted(copied):
+    note = json.loads(made.training(copied).note.read_text())
+    assert note["key"] == copied.key and set(note["files"]) == {"model.safetensors", "run.json", "log.jsonl"}
+    note = json.loads(made.evaluation(copied).note.read_text())
+    assert note["key"] == copied.evaluation_key and set(note["files"]) == {"metrics.json", "resamples.npz"}
+    milestones = made.training(tiny.run_of("maskinv-lg")).files
+    assert milestones[0].name == "milestone-0.7692.safetensors"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "run.json", "log.jsonl"])
+def test_a_damaged_training_is_made_again_from_its_checkpoint(copied, name, monkeypatch):
+    path, before = copied.folder / name, files.read_json(copied.folder / "run.json")
+    model = load_network(copied.folder / "model.safetensors")[0].state_dict()
+    path.write_bytes(path.read_bytes()[:-9])
+    assert made.training(copied).faults() == {path: made.DAMAGED}
+    monkeypatch.setattr(Training, "_train_step", lambda *_: pytest.fail("a finished run was trained again"))
+    train(copied)
+    assert made.training(copied).faults() == {}
+    again, _ = load_network(copied.folder / "model.safetensors")
+    assert all(torch.equal(value, model[name]) for name, value in again.state_dict().items())
+    facts = files.read_json(copied.folder / "run.json")
+    assert facts["faces"] == before["faces"] and (facts == before) == (name != "run.json")
+
+
+def test_facts_that_were_changed_are_not_taken_over(copied):
+    path = copied.folder / "run.json"
+    seconds = files.read_json(path)["seconds"]
+    files.write_json(path, {**files.read_json(path), "seconds": 12345.6})
+    train(copied)
+    assert files.read_json(path)["seconds"] == seconds
+
+
+def test_a_training_that_dies_before_its_note_is_not_finished(copied, monkeypatch):
+    monkeypatch.setattr(made.Made, "write", raising(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        train(copied)
+    assert (copied.folder / "model.safetensors").exists() and made.training(copied).faults() is None
+    with pytest.raises(KeyboardInterrupt):
+        evaluate.evaluate_run(copied)
+    assert (copied.folder / "metrics.json").exists() and made.evaluation(copied).faults() is None
+
+
+def test_a_trial_notes_its_result(fresh, monkeypatch):
+    monkeypatch.setattr(evaluate, "on_validation", lambda run: {"masked-masked": 0.25})
+    run = tiny.run_of(BASELINE, overrides="batch=2")
+    assert evaluate.trial(run)["stage"] == BASELINE
+    assert made.trial(run).faults() == {} and made.training(run).faults() == {}
+    (run.folder / "validation.json").write_text("{")
+    assert made.trial(run).faults() == {run.folder / "validation.json": made.DAMAGED}
 
 
 @pytest.mark.parametrize("content", [None, "", "{", '{"conditions": 3}'])

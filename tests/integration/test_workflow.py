@@ -19,6 +19,7 @@ from maskinv_lib.evaluation.verdicts import COLUMNS
 from maskinv_lib.reports.comparison import METRIC_COLUMNS
 from maskinv_lib.study.profiles import STAGES, get_profile
 from tests.conftest import ROOT, rules_of, run_module
+from tests.study.done import cut
 
 pytestmark = pytest.mark.study
 
@@ -58,7 +59,7 @@ def finished(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def copy(finished, tmp_path) -> tuple[Path, Path]:
-    """A checkout whose files a test may change, in a folder with a space, and a finished study."""
+    """A checkout that a test may change, in a folder with a space, and a copy of a finished study, with new times."""
     root, folder = tmp_path / "a check out", tmp_path / "study"
     for name in CHECKOUT:
         source = ROOT / name
@@ -66,7 +67,7 @@ def copy(finished, tmp_path) -> tuple[Path, Path]:
             shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__", ".snakemake"))
         else:
             shutil.copy2(source, root / name)
-    shutil.copytree(finished, folder)
+    shutil.copytree(finished, folder, copy_function=shutil.copyfile)
     return root, folder
 
 
@@ -124,10 +125,54 @@ def test_comments_and_docstrings_run_nothing_again(copy):
     assert planned_jobs(root, folder) == set()
 
 
-def test_a_changed_loss_runs_its_stages_again(copy):
+def test_a_changed_loss_runs_its_stages_again_and_an_undone_change_nothing(copy):
     root, folder = copy
-    append(root / "maskinv_lib/training/objectives/margins.py", "NEW = 1")
+    path = root / "maskinv_lib/training/objectives/margins.py"
+    text = path.read_text()
+    append(path, "NEW = 1")
     assert planned_jobs(root, folder) == JOBS - STUDY | {"compare_the_stages"}
+    path.write_text(text)
+    assert planned_jobs(root, folder) == set()
+
+
+def test_a_changed_notebook_runs_its_jobs_again_and_an_undone_change_nothing(copy):
+    root, folder = copy
+    path = root / "notebooks/04-compare-the-ladder.ipynb"
+    text = path.read_text()
+    path.write_text(text.replace('"source": [', '"source": [\n    "One more line.\\n",', 1))
+    assert planned_jobs(root, folder) == {"compare_the_stages"}
+    path.write_text(text)
+    assert planned_jobs(root, folder) == set()
+
+
+CUT = {
+    "seed-0/elasticface-arc/metrics.json": "elasticface-arc, seed 0",
+    "seed-0/elasticface-arc/resamples.npz": "elasticface-arc, seed 0",
+    "seed-0/elasticface-arc-aug/model.safetensors": "elasticface-arc-aug, seed 0",
+    "seed-0/elasticface-arc-aug/run.json": "elasticface-arc-aug, seed 0",
+    "faces.json": "render faces",
+}
+
+
+def test_cut_results_are_not_published_and_are_made_again_with_a_line_each(copy, finished):
+    root, folder = copy
+    before = {name: cut(folder / "runs/smoke" / name) for name in CUT}
+    published = run_module("maskinv_lib", "publish", "--profile", "smoke", cwd=root, **settings(folder))
+    assert published.returncode == 2 and "is damaged or was changed, so nothing was published" in published.stderr
+    assert not (folder / "results").exists() or (finished / "results").exists()
+    again = run_module("maskinv_lib", "study", "--profile", "smoke", cwd=root, **settings(folder))
+    assert again.returncode == 0, again.stdout + again.stderr
+    for name, owner in CUT.items():
+        line = f"{Path(name).name} of {owner} is damaged or was changed: it is made again"
+        assert again.stdout.count(line) == 1, again.stdout
+    done = {"render faces", "train elasticface-arc-aug, seed 0", "evaluate elasticface-arc, seed 0"}
+    assert {line.split("] ")[1].split(": done")[0] for line in again.stdout.splitlines() if ": done in" in line} == done
+    for name in ("seed-0/elasticface-arc/metrics.json", "seed-0/elasticface-arc/resamples.npz"):
+        assert (folder / "runs/smoke" / name).read_bytes() == before[name]
+    for name in ("metrics.csv", "differences.csv", "ranking.csv"):
+        tables = [(study / "runs/smoke/tables" / name).read_bytes() for study in (folder, finished)]
+        assert tables[0] == tables[1]
+    assert planned_jobs(root, folder) == set()
 
 
 def test_another_objective_runs_nothing_again(copy):
@@ -200,6 +245,7 @@ def test_the_wide_study_in_the_repository_opens_without_a_run(tmp_path, name):
 BAD = {
     ("seed", "1e3"): ("seed", "1000.0", "whole number"),
     ("seed", "True"): ("seed", "True", "whole number"),
+    ("seed", "0x10"): ("seed", "'0x10'", "whole number"),
     ("stage", "100"): ("stage", "100", "elasticface-arc-aug"),
     ("sede", "3"): ("sede", "3", "Did you mean 'seed'"),
     ("profile", "Smoke"): ("profile", "'Smoke'", "Did you mean 'smoke'"),

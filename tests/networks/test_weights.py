@@ -104,10 +104,10 @@ def test_missing_unexpected_and_misshaped_tensors_are_named(path):
     tensors, metadata = read_tensors(path)
     del tensors["fc.bias"]
     tensors["head.weight"] = torch.zeros(3)
-    tensors["bn2.weight"] = tensors["bn2.weight"].half()
+    tensors["bn2.weight"] = tensors["bn2.weight"].double()
     with pytest.raises(ValueError) as caught:
         load_network(resave(path, tensors, metadata))
-    for words in ("1 missing (fc.bias)", "1 unexpected (head.weight)", "1 misshaped (bn2.weight: torch.float16 [192]"):
+    for words in ("1 missing (fc.bias)", "1 unexpected (head.weight)", "1 misshaped (bn2.weight: torch.float64 [192]"):
         assert words in str(caught.value)
     assert str(caught.value).endswith("fit: no registered network.")
 
@@ -156,3 +156,15 @@ def test_the_header_is_plain_json(path):
     header = json.loads(content[8 : 8 + struct.unpack("<Q", content[:8])[0]])
     assert json.loads(header["__metadata__"]["network"]) == "compact"
     assert header["conv1.weight"]["dtype"] == "F32"
+
+
+def test_equal_tensors_and_metadata_are_equal_bytes(tmp_path):
+    tensors = {"b": torch.arange(3.0), "a": torch.zeros(2, 2, dtype=torch.bfloat16)}
+    metadata = {name: {"value": name, "é": '\x1f"\n'} for name in "zyxwvutsrq"}
+    contents = set()
+    for index in range(4):
+        write_tensors(tmp_path / f"{index}.safetensors", tensors, metadata)
+        contents.add((tmp_path / f"{index}.safetensors").read_bytes())
+    assert len(contents) == 1
+    read, facts = read_tensors(tmp_path / "0.safetensors")
+    assert facts == metadata and all(torch.equal(read[name], value) for name, value in tensors.items())

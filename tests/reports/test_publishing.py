@@ -1,11 +1,13 @@
 """Publishing: numbers, plots and notebooks only, without traces of the machine; restoring what is still valid."""
 
 import base64
+import dataclasses
 import io
 import json
 import os
 import re
 import shutil
+import signal
 from pathlib import Path
 
 import nbformat
@@ -14,12 +16,14 @@ import pytest
 from PIL import Image
 
 from maskinv_lib.__main__ import main
+from maskinv_lib.pipeline.records import packed
 from maskinv_lib.reports import index, publishing
-from maskinv_lib.study import jobs
+from maskinv_lib.study import jobs, made
 from maskinv_lib.study.data import RenderedFaces
 from maskinv_lib.study.runs import Run, planned_runs
 from maskinv_lib.utils import files, paths
 from tests import tiny
+from tests.study.done import cut
 
 
 def _png(picture: np.ndarray) -> bytes:
@@ -69,17 +73,25 @@ def put(path: Path, content: str | dict) -> None:
     path.write_text(content if isinstance(content, str) else json.dumps(content))
 
 
+FACTS = {"status": "finished", "threads": 1, "faces": 52, "seconds": 2.0, "faces_per_second": 26.0, "precision": "fp32"}
+SECRET = {"commit": "abc", "device": "cpu (host)"}
+
+
 def finish(run: Run, key: str | None = None) -> None:
-    """Write the files of a finished run that publishing reads."""
-    put(run.folder / "metrics.json", {"key": key or run.evaluation_key, "conditions": [run.seed]})
-    np.savez_compressed(run.folder / "resamples.npz", eer=np.zeros(3, np.float16))
+    """Write and note the files of a finished run that publishing reads."""
+    key = key or run.evaluation_key
+    put(run.folder / "metrics.json", {"key": key, "conditions": [], "seed": run.seed})
+    np.savez_compressed(run.folder / "resamples.npz", **packed({"a/b/eer": np.arange(3.0)}))
     put(run.folder / "log.jsonl", '{"step": 13}\n')
-    secret = {"commit": "abc", "device": "cpu (host)"}
-    put(run.folder / "run.json", {"status": "finished", "key": run.key, "threads": 1, "faces": 52} | secret)
+    put(run.folder / "run.json", {**FACTS, **SECRET, "key": run.key})
     for name in ("model", "milestone-0.7692", "checkpoints/test-templates"):
         put(run.folder / f"{name}.safetensors", "weights")
-    for name in ("train", "evaluate"):
-        put(run.folder / f"{name}.ipynb", executed(f"{name} {run.name}"))
+    for job in jobs.run_jobs(run):
+        if run.is_rung:
+            put(job.outputs[0], executed(f"{job.kind} {run.name}"))
+            job.own.write()
+    made.training(run).write()
+    dataclasses.replace(made.evaluation(run), key=key).write()
 
 
 METRICS = """profile,stage,seed,benchmark,condition,mask_kinds,metric,value,low,high,genuine,impostor,note
@@ -98,7 +110,6 @@ tiny,,elasticface-arc-aug,elasticface-arc,masked-masked,fmr100,0.2,0.1,0.3,
 def finished(profile):
     """Write the files of a finished study of two seeds; return its folder."""
     runs = planned_runs(profile, range(2))
-    jobs.prepare(profile, runs)
     for run in runs:
         finish(run)
     folder = paths.runs() / "tiny"
@@ -108,6 +119,9 @@ def finished(profile):
     put(folder / "tables" / "differences.csv", DIFFERENCES)
     put(folder / "figures" / "ladder.svg", "<svg/>")
     put(folder / "logs" / "snakemake.log", "log")
+    put(folder / "faces.json", {"sets": {}})
+    for job in (jobs.faces_job(profile), *jobs.profile_jobs(profile, runs)):
+        job.own.write()
     return folder
 
 
@@ -265,12 +279,11 @@ def test_restored_stages_are_the_published_bytes(only_results, profile, capsys):
         assert not (run.folder / "model.safetensors").exists()
 
 
-def test_restored_numbers_are_newer_than_their_keys_so_that_the_workflow_takes_them(only_results, profile):
+def test_restored_numbers_are_noted_so_that_the_workflow_takes_them(only_results, profile):
     publishing.restore(profile)
     for run in planned_runs(profile, range(2)):
-        keys = list((paths.runs() / "tiny" / "keys" / f"seed-{run.seed}").glob(f"{run.name}.*"))
-        assert len(keys) == 2
-        assert (run.folder / "metrics.json").stat().st_mtime >= max(key.stat().st_mtime for key in keys)
+        assert [job.stale for job in jobs.run_jobs(run)] == [True, False]  # the weights were not published
+    assert not (paths.runs() / "tiny" / "keys").exists()
 
 
 def test_one_stage_is_restored_alone(only_results, profile, capsys):
@@ -290,9 +303,9 @@ def test_a_stale_stage_is_reported_and_not_restored(only_results, profile, monke
 
 def test_a_finished_run_is_not_overwritten(only_results, profile, capsys):
     run = tiny.run_of("kd-only")
-    jobs.prepare(profile, [run])
     finish(run)
     files.write_text(run.folder / "log.jsonl", "my own log\n")
+    made.training(run).write()
     publishing.restore(profile, "kd-only")
     assert "kd-only, seed 0: already there\nkd-only, seed 1: restored" in capsys.readouterr().out
     assert (run.folder / "log.jsonl").read_text() == "my own log\n"
@@ -409,8 +422,8 @@ def test_published_pictures_are_smaller_and_look_the_same():
 def test_a_stale_comparison_or_a_missing_seed_is_not_published(finished, profile):
     publishing.publish(profile)
     before = published()
-    later = (finished / "compare.ipynb").stat().st_mtime + 60
-    os.utime(finished / "keys" / "compare", (later, later))
+    compare = jobs.profile_jobs(profile, planned_runs(profile, range(2)))[1]
+    dataclasses.replace(compare.own, key="an older key").write()
     with pytest.raises(
         FileNotFoundError, match=r"Older than the code.*: compare the stages\. Renew with: make study .* SEEDS=2"
     ):
@@ -427,7 +440,7 @@ def test_results_that_are_too_large_replace_nothing(finished, profile, monkeypat
     monkeypatch.setattr(publishing, "LIMIT", 1000)
     with pytest.raises(ValueError, match="nothing was replaced"):
         publishing.publish(profile)
-    assert [path for path in published() if not path.startswith(".")] == before
+    assert published() == before and not list(paths.results().glob(".*"))
 
 
 def test_notebooks_of_a_restored_run_stay_published(finished, profile):
@@ -441,3 +454,118 @@ def test_notebooks_of_a_restored_run_stay_published(finished, profile):
     next((paths.results() / "tiny/notebooks").glob("kd-only-train*")).unlink()
     with pytest.raises(FileNotFoundError, match="nor was it published"):
         publishing.publish(profile)
+
+
+# Damage, and failures midway
+
+CUT = (
+    *(f"seed-1/kd-only/{name}" for name in ("metrics.json", "resamples.npz", "run.json", "log.jsonl")),
+    "seed-1/kd-only/model.safetensors",
+    *(f"seed-0/kd-only/{name}.ipynb" for name in ("train", "evaluate")),
+    *("faces.json", "compare.ipynb", "faces-and-masks.ipynb"),
+    *("tables/metrics.csv", "tables/differences.csv", "figures/ladder.svg"),
+)
+
+
+def everything(folder: Path) -> dict[str, bytes | None]:
+    """Return the content of every file below a folder, hidden ones too, and None for each folder."""
+    return {str(path): path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_a_cut_file_is_named_and_nothing_is_published(finished, profile, name):
+    content = cut(finished / name)
+    with pytest.raises(ValueError, match=rf"{name} is damaged .*nothing was published.*: make study PROFILE=tiny"):
+        publishing.publish(profile)
+    assert not paths.results().exists()
+    (finished / name).write_bytes(content)
+    publishing.publish(profile)
+    before, runs = everything(paths.results()), everything(paths.runs())
+    cut(finished / name)
+    with pytest.raises(ValueError, match=f"{name} is damaged"):
+        publishing.publish(profile)
+    assert everything(paths.results()) == before and everything(paths.runs()).keys() == runs.keys()
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "resamples.npz", "run.json", "log.jsonl"])
+def test_a_file_changed_with_its_old_time_and_size_is_not_published_either(finished, profile, name):
+    path = finished / "seed-1/kd-only" / name
+    status, content = path.stat(), path.read_bytes()
+    path.write_bytes(content[:-2] + b"x" + content[-1:])
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    for stage in (None, "kd-only"):
+        with pytest.raises(ValueError, match=f"{name} is damaged"):
+            publishing.publish(profile, stage)
+
+
+STEPS = [(step, None) for step in ("_copy", "clean", "index", "renew_readme", "in place", "interrupted")]
+STEPS += [(step, "kd-only") for step in ("_copy", "clean", "in place")]
+
+
+@pytest.mark.parametrize(("step", "stage"), STEPS)
+def test_a_publication_that_fails_changes_nothing(finished, profile, monkeypatch, step, stage):
+    files.write_text(paths.results().parent / "README.md", "the project\n")
+    publishing.publish(profile)
+    before = everything(paths.results())
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    if step == "in place":
+        rename = Path.rename
+        monkeypatch.setattr(Path, "rename", lambda path, to: full() if path.name == "new" else rename(path, to))
+    elif step == "interrupted":
+        monkeypatch.setattr(publishing, "renew_readme", lambda *_: signal.raise_signal(signal.SIGINT))
+    else:
+        monkeypatch.setattr(publishing, step, full)
+    put(finished / "seed-0/kd-only/log.jsonl", '{"step": 14}\n')
+    made.training(tiny.run_of("kd-only")).write()
+    with pytest.raises((OSError, KeyboardInterrupt)):
+        publishing.publish(profile, stage)
+    assert everything(paths.results()) == before
+    assert (paths.results().parent / "README.md").read_text() == "the project\n"
+    monkeypatch.undo()
+    tiny.register(monkeypatch, finished.parent, paths.results())
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "resamples.npz", "run.json", "log.jsonl"])
+def test_a_cut_published_file_is_named_and_nothing_is_restored(only_results, profile, name):
+    cut(paths.results() / "tiny/stages/maskinv-hg/seed-1" / name)
+    with pytest.raises((OSError, ValueError), match=rf"maskinv-hg/seed-1/{name}"):
+        publishing.restore(profile)
+    assert not paths.runs().exists() or everything(paths.runs()) == {}
+
+
+def test_a_restoration_that_fails_leaves_the_run_as_it_was(only_results, profile, monkeypatch):
+    run = tiny.run_of("kd-only")
+    finish(run, key="an older key")
+    before, copy = everything(paths.runs()), publishing._copy
+
+    def nearly_full(source, target):
+        if source.name == "resamples.npz":
+            raise OSError(28, "No space left on device")
+        copy(source, target)
+
+    monkeypatch.setattr(publishing, "_copy", nearly_full)
+    with pytest.raises(OSError, match="No space"):
+        publishing.restore(profile, "kd-only")
+    assert everything(paths.runs()) == before
+
+
+def test_what_is_damaged_in_runs_is_restored(only_results, profile, capsys):
+    publishing.restore(profile)
+    run = tiny.run_of("kd-only")
+    for name in ("metrics.json", "run.json", ".made/evaluate.json"):
+        cut(run.folder / name)
+        capsys.readouterr()
+        publishing.restore(profile, "kd-only")
+        assert capsys.readouterr().out == "kd-only, seed 0: restored\nkd-only, seed 1: already there\n"
+        assert not jobs.evaluate_job(run).stale
+    assert (run.folder / "run.json").read_bytes() == (run.published_folder / "run.json").read_bytes()
+
+
+def test_a_seed_that_no_study_has_is_not_restored(only_results, profile):
+    folder = paths.results() / "tiny/stages"
+    shutil.copytree(folder / "kd-only/seed-1", folder / "arcface/seed-1")
+    publishing.restore(dataclasses.replace(profile, others=("arcface",), other_seeds=1))
+    assert {path.parent.name for path in paths.runs().rglob("metrics.json")} == set(profile.stages)

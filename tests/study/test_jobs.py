@@ -1,8 +1,9 @@
-"""The jobs of a study, which of them are stale by files and their times, and what the workflow reads of them."""
+"""The jobs of a study, their keys, and what the workflow reads of them; ``test_made`` tests which are stale."""
 
 import dataclasses
-import os
+import json
 import shlex
+import shutil
 
 import pytest
 
@@ -10,8 +11,9 @@ from maskinv_lib.study import jobs
 from maskinv_lib.study.data import Benchmark, RealFaces
 from maskinv_lib.study.profiles import STAGES, get_profile
 from maskinv_lib.study.runs import Run, planned_runs
-from maskinv_lib.utils import fingerprints, paths
+from maskinv_lib.utils import files, fingerprints, paths
 from tests import tiny
+from tests.study.done import do
 
 PROFILE = get_profile("smoke")
 
@@ -23,51 +25,85 @@ def run():
     return run
 
 
-def touch(run, *names):
-    run.folder.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        (run.folder / name).touch()
-
-
-def test_a_job_is_stale_until_its_results_are_newer_than_key_and_notebook(run):
+def test_a_job_is_stale_until_its_results_are_noted(run):
     job = jobs.evaluate_job(run)
     assert job.stale and set(job.needs) <= set(job.inputs)
-    touch(run, "metrics.json")
-    assert job.stale
-    touch(run, "resamples.npz")
-    assert not job.stale and job.inputs == (job.key_file, job.notebook)
-    later = (run.folder / "metrics.json").stat().st_mtime + 5
-    os.utime(job.key_file, (later, later))
-    assert job.stale
+    for path in job.results.files:
+        files.write_text(path, "written, and not noted")
+    assert jobs.evaluate_job(run).stale
+    do(job)
+    assert not jobs.evaluate_job(run).stale and jobs.evaluate_job(run).inputs == ()
 
 
 def test_a_parent_without_its_milestone_is_stale():
     parent = Run(profile=get_profile("laptop"), stage=STAGES["maskinv-lg"], seed=0, overrides={})
-    jobs.prepare(parent.profile, [parent])
-    touch(parent, "train.ipynb", "model.safetensors")
-    assert jobs.train_job(parent).stale
-    parent.milestone_file(parent.stage.milestones[0]).touch()
+    do(jobs.train_job(parent))
     assert not jobs.train_job(parent).stale
+    parent.milestone_file(parent.stage.milestones[0]).unlink()
+    assert jobs.train_job(parent).stale
+
+
+def test_facts_and_log_are_results_that_the_workflow_does_not_remove():
+    run = planned_runs(PROFILE, range(1))[0]
+    job = jobs.train_job(run)
+    assert [path.name for path in job.outputs] == ["train.ipynb", "model.safetensors"]
+    assert [path.name for path in job.results.files] == ["model.safetensors", "run.json", "log.jsonl"]
+    combined = Run(profile=get_profile("laptop", "all"), stage=STAGES["srt-oracle"], seed=0, overrides={})
+    assert combined.parts and [path.name for path in jobs.train_job(combined).outputs] == ["run.json"]
 
 
 def test_a_profile_s_jobs_are_stale_too(run):
     gallery, compare = jobs.profile_jobs(PROFILE, [run])
     assert gallery.stale and compare.stale
-    (paths.runs() / "smoke/faces-and-masks.ipynb").touch()
-    assert not gallery.stale
+    do(gallery)
+    assert [job.stale for job in jobs.profile_jobs(PROFILE, [run])] == [False, True]
 
 
 def test_of_a_restored_run_only_the_numbers_are_targets(run):
     def names():
-        return [path.name for path in jobs.targets(jobs.study_jobs(PROFILE, [run]))][
-            2:
-        ]  # behind gallery and comparison
+        targets = jobs.targets(jobs.study_jobs(PROFILE, [run]))
+        return [path.name for path in targets][2:]  # behind gallery and comparison
 
     assert names() == ["train.ipynb", "evaluate.ipynb"]
-    touch(run, "metrics.json", "resamples.npz")
+    evaluation = jobs.evaluate_job(run)
+    do(dataclasses.replace(evaluation, own=None))
     assert names() == ["metrics.json"]
-    touch(run, "model.safetensors")
+    files.write_text(run.model_file, "trained again for another run")
     assert names() == ["train.ipynb", "evaluate.ipynb"]
+
+
+def test_a_notebook_s_text_counts_and_what_it_shows_does_not(run, tmp_path, monkeypatch):
+    folder = tmp_path / "project"
+    shutil.copytree(paths.root() / "notebooks", folder / "notebooks")
+    shutil.copytree(paths.root() / "workflow", folder / "workflow")
+    monkeypatch.setenv("MASKINV_ROOT", str(folder))
+    path, before = folder / "notebooks/02-train-a-stage.ipynb", jobs.train_job(run).key
+    book = json.loads(path.read_text())
+    for cell in book["cells"]:
+        cell |= {"outputs": [{"output_type": "stream"}], "execution_count": 3} if cell["cell_type"] == "code" else {}
+    path.write_text(json.dumps(book))
+    assert jobs.train_job(run).key == before
+    book["cells"][0]["source"] += ["One more sentence."]
+    path.write_text(json.dumps(book))
+    assert jobs.train_job(run).key != before and jobs.evaluate_job(run).key
+
+
+def test_the_notebook_of_a_job_is_noted_with_the_key_that_the_workflow_asks_for():
+    for job in jobs.prepare_seeds(get_profile("smoke", "all"), range(2))[0]:
+        if job.executes:
+            values = job.command[job.command.index("-p") :]
+            with jobs.noting(job.outputs[0], dict(zip(values[1::3], values[2::3], strict=True))):
+                for path in job.outputs:
+                    files.write_text(path, "executed")
+            assert job.own.faults() == {}, job.label
+
+
+def test_a_notebook_of_nobody_s_job_is_not_noted(run, tmp_path):
+    parameters = {"profile": "smoke", "stage": "elasticface-arc", "seed": 0}
+    for output in (tmp_path / "out.ipynb", run.folder / "mine.ipynb"):
+        with jobs.noting(output, parameters), jobs.noting(output, {}):
+            pass
+    assert not list(paths.runs().rglob(".made"))
 
 
 def test_more_seeds_of_the_rungs_draw_the_sweeps_again():
@@ -81,11 +117,11 @@ def test_more_seeds_of_the_rungs_draw_the_sweeps_again():
 
 
 def test_key_files_are_rewritten_only_when_they_change(run):
-    files = sorted((paths.runs() / "smoke/keys").rglob("*"))
-    before = [path.stat().st_mtime_ns for path in files]
+    keys = sorted((paths.runs() / "smoke/keys").rglob("*"))
+    before = [path.stat().st_mtime_ns for path in keys]
     jobs.prepare(PROFILE, [run])
-    assert [path.stat().st_mtime_ns for path in files] == before
-    assert {path.name for path in files} >= {"faces", "gallery", "compare", "elasticface-arc.train"}
+    assert [path.stat().st_mtime_ns for path in keys] == before
+    assert {path.name for path in keys} >= {"faces", "gallery", "compare", "elasticface-arc.train"}
 
 
 def test_labels_name_the_rules_and_rungs_run_in_notebooks(run):
@@ -97,7 +133,7 @@ def test_labels_name_the_rules_and_rungs_run_in_notebooks(run):
     assert command[-6:] == ["-p", "stage", "elasticface-arc", "-p", "seed", "0"]
     changed = dataclasses.replace(run, overrides={"mask_probability": 0.1})
     job = jobs.train_job(changed)
-    assert job.notebook is None and job.outputs == (changed.model_file,)
+    assert not job.executes and job.outputs == (changed.model_file,)
     assert shlex.split(job.shell)[-2:] == ["--overrides", "mask_probability=0.1"]
 
 
@@ -110,7 +146,9 @@ def test_several_benchmarks_have_jobs_and_folders_of_their_own(run):
     assert len({job.key_file for job in evaluations}) == 2
     compare = jobs.compare_job(profile, profile.benchmarks[1], [several], 1)
     assert compare.label == "compare the stages on two" and compare.log.name == "compare-two.log"
-    assert [path.parent.name for path in compare.outputs] == ["two"] * 3
+    assert (
+        [path.parent.name for path in compare.outputs] == ["two"] * 3 == [path.parent.name for path in compare.own.more]
+    )
 
 
 def test_trials_of_rendered_people_do_not_depend_on_the_code_for_photographs(monkeypatch):

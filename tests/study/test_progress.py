@@ -1,7 +1,6 @@
 """The progress display of a study: a line per event, the time left, and the error rates at the end."""
 
 import json
-import os
 import re
 import sys
 from types import SimpleNamespace
@@ -15,6 +14,7 @@ from maskinv_lib.study.runs import Run
 from maskinv_lib.utils import files, paths
 from tests import tiny
 from tests.conftest import ROOT
+from tests.study.done import cut, do
 
 RECORD = {"step": 5, "steps": 20, "faces": 20, "loss": 3.14159, "faces_per_second": 10.0, "seconds": 2.0}
 
@@ -207,24 +207,36 @@ def test_more_cores_take_less_time_and_few_cores_no_forever(planned):
     assert progress.Progress(tiny.profile(), jobs_of(planned), folder, 0).parallel == 1
 
 
-def finish(run: Run) -> None:
-    for job in jobs.run_jobs(run):
-        for path in job.outputs:
-            files.write_text(path, "")
-
-
 def test_what_is_up_to_date_costs_no_time(planned):
     for run in planned:
         for job in jobs.run_jobs(run):
-            job.write_key()
-        finish(run)
+            do(job)
     done = started(planned)._left()
-    old = jobs.train_job(planned[1]).key_file
-    later = (planned[1].folder / "model.safetensors").stat().st_mtime + 100
-    os.utime(old, (later, later))
-    notebooks = [job.notebook.stat().st_mtime for job in jobs.run_jobs(planned[1])]
-    assert max(notebooks) < later
+    (planned[1].folder / "model.safetensors").unlink()
     assert started(planned)._left() > done
+
+
+def test_what_is_damaged_is_named_once_at_the_start(planned, capsys):
+    for job in jobs_of(planned):
+        do(job)
+    started(planned).report()
+    assert capsys.readouterr().out == ""
+    cut(planned[1].folder / "model.safetensors")
+    started(planned).report()
+    expected = "model.safetensors of kd-only, seed 0 is damaged or was changed: it is made again\n"
+    assert capsys.readouterr().out == expected
+
+
+def test_damaged_lines_of_logs_and_events_are_passed_over(planned, capsys):
+    run, seen = planned[0], started(planned)
+    log(run)
+    with (run.folder / "log.jsonl").open("ab") as file:
+        file.write(b'{"step": 9, "st\xff')
+    assert seen._last_record(run) == RECORD
+    (seen.folder / "events.jsonl").write_bytes(b'{"time": 1, "jo\n\xff\n[3]\n')
+    progress.event(seen.folder, "train kd-only, seed 0", "start")
+    seen.report()
+    assert "train kd-only, seed 0 ..." in capsys.readouterr().out
 
 
 # The error rates
@@ -252,6 +264,14 @@ def test_the_table_holds_means_over_seeds_with_unseen_masks_in_per_cent(tmp_path
     assert first.split() == ["elasticface-arc", "2.00", "10.00", "12.50"]
     assert second.split() == ["maskinv-hg", "2.00", "3.00", "4.00"]
     assert len({len(line) for line in (heading, first, second)}) == 1
+
+
+@pytest.mark.parametrize("size", [0, 10, METRICS.index("\n"), len(METRICS) // 2, len(METRICS) - 2])
+def test_a_cut_table_is_one_error_with_its_name(tmp_path, size):
+    path = tmp_path / "metrics.csv"
+    path.write_text(METRICS[:size])
+    with pytest.raises(ValueError, match=r"metrics\.csv is damaged: .* Delete it and run the study again"):
+        progress.eer_table(path)
 
 
 def test_the_log_of_an_earlier_training_is_not_shown_as_this_one(planned):

@@ -1,11 +1,14 @@
 """The commands for your own faces, as a user types them; those of the README run in a folder as it describes."""
 
+import argparse
+import json
 import re
 import shlex
 import shutil
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -18,12 +21,16 @@ from maskinv_lib.networks.weights import save_network
 from maskinv_lib.pipeline import evaluate
 from maskinv_lib.pipeline.train import train
 from maskinv_lib.study.runs import open_run
+from maskinv_lib.tools import benchmark, folder_commands, model_commands
+from maskinv_lib.tools.recogniser import open_recogniser
+from maskinv_lib.utils import files
 from tests import tiny
 from tests.conftest import ROOT, run_module
 from tests.tools.samples import save, save_people
 
-CHAPTER = "## Use it on your own faces"
-MODEL = "runs/laptop/seed-0/maskinv-hg"
+CHAPTER = "## Use it on your own faces and models"
+MODELS = "results/models/laptop"
+MODEL = f"{MODELS}/maskinv-hg"
 
 
 @pytest.fixture
@@ -34,14 +41,15 @@ def folder(ablation, patterned, tmp_path, monkeypatch):
     for name, index in (("ann", 0), ("ben", 5)):
         save(tmp_path / f"{name}.png", patterned.images[index])
     (tmp_path / "pairs.txt").write_text("p08 1 2\np08 1 p09 1\n")
-    (tmp_path / MODEL).parent.mkdir(parents=True)
-    (tmp_path / MODEL).symlink_to(tiny.run_of("maskinv-hg").folder)
+    (tmp_path / MODELS).mkdir(parents=True)
+    for stage in ("maskinv-hg", "elasticface-arc"):
+        (tmp_path / MODELS / stage).symlink_to(tiny.run_of(stage).folder)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def output(capsys, *arguments):
-    assert main(list(arguments)) == 0
+def output(capsys, *arguments, code=0):
+    assert main(list(arguments)) == code
     return capsys.readouterr().out
 
 
@@ -54,9 +62,9 @@ def refusal(capsys, *arguments):
 
 
 def test_compare_prints_one_sentence(folder, capsys):
-    text = output(capsys, "compare", MODEL, "ann.png", "ben.png")
+    text = output(capsys, "compare", MODEL, "ann.png", "ben.png", code=1)
     assert text.count("\n") == 1 and "unmasked-unmasked pairs of rendered-test" in text
-    text = output(capsys, "compare", MODEL, "ann.png", "ben.png", "--condition", "masked-masked")
+    text = output(capsys, "compare", MODEL, "ann.png", "ben.png", "--condition", "masked-masked", code=1)
     assert "masked-masked pairs (unseen masks)" in text
     text = output(capsys, "compare", MODEL, "ann.png", "ann.png", "--threshold", "0.9")
     assert text.startswith("Taken as the same person: similarity 1.000 reaches the threshold 0.900, chosen by hand")
@@ -84,11 +92,82 @@ def test_compare_aligns_by_landmarks(folder, capsys):
         ([MODEL, "ann.png", "ben.png", "--fmr", "0.5"], "FMR 0.5"),
         ([MODEL, "ann.png", "ben.png", "--threshold", "7"], "from -1 to 1"),
         ([MODEL, "ann.png", "ben.png", "--threshold", "0.5", "--condition", "all"], "omit --threshold"),
+        ([MODEL, "ann.png", "ben.png", "--threshold", "0.5", "--fmr", "0.01"], "omit --threshold"),
         ([MODEL, "ann.png", "ben.png", "--landmarks", "no.csv"], "no.csv does not exist"),
     ],
 )
 def test_bad_comparisons_are_one_error(folder, capsys, arguments, text):
     assert text in refusal(capsys, "compare", *arguments)
+
+
+def test_the_exit_code_and_the_json_of_a_comparison(folder, capsys):
+    same = json.loads(output(capsys, "compare", MODEL, "ann.png", "ann.png", "--threshold", "0.9", "--json"))
+    assert (same["decision"], same["threshold"]["benchmark"]) == ("same", "chosen by hand")
+    other = json.loads(output(capsys, "compare", MODEL, "ann.png", "ben.png", "--json", code=1))
+    assert other["decision"] == "different" and other["similarity"] < other["threshold"]["value"]
+    nothing = json.loads(output(capsys, "compare", MODEL, "ann.png", "ben.png", "--fmr", "0.001", "--json", code=2))
+    assert nothing["decision"] is None and nothing["threshold"]["value"] is None
+
+
+def test_options_that_exclude_each_other_are_refused(folder, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["compare", MODEL, "ann.png", "ben.png", "--threshold", "0.5", "--thresholds", "own.json"])
+    assert "not allowed with" in capsys.readouterr().err
+
+
+def test_own_thresholds_serve_the_other_commands(folder, capsys):
+    text = output(capsys, "calibrate", MODEL, "people-to-train", "--kinds", "unseen", "--fmr", "0.05")
+    assert text.count("set for FMR 5.00%") == 3 and "thresholds.json" in text
+    record = files.read_json(folder / "thresholds.json")
+    clean = next(part for part in record["thresholds"] if part["condition"] == "unmasked-unmasked")
+    assert clean["impostor"] == 448 and clean["low"] <= clean["value"] <= clean["high"]
+    assert "exists already" in refusal(capsys, "calibrate", MODEL, "people-to-train")
+    own = ("--thresholds", "thresholds.json", "--fmr", "0.05")
+    decision = json.loads(output(capsys, "compare", MODEL, "ann.png", "ann.png", "--json", *own))
+    assert decision["threshold"]["value"] == clean["value"] and decision["threshold"]["benchmark"] == "people-to-train"
+    assert f"threshold {clean['value']:.3f}" in output(capsys, "shared", MODEL, "people-to-train", "people", *own)
+    save_network(folder / "bare.safetensors", build_network("compact", 16), {})
+    assert "another model" in refusal(capsys, "compare", "bare.safetensors", "ann.png", "ann.png", *own)
+
+
+def test_score_writes_a_row_per_pair(folder, capsys):
+    (folder / "list.csv").write_text(
+        "first,second\nann.png,ben.png\nben.png,people/p08/p08_0001.png\nann.png,ann.png\n"
+    )
+    text = output(capsys, "score", MODEL, "list.csv", "scores.csv", "--threshold", "0.99")
+    table = pd.read_csv("scores.csv")
+    assert "3 pairs of 3 pictures; 1 same, 2 different" in text
+    assert table.decision.tolist() == ["different", "different", "same"]
+    a, b = open_recogniser(MODEL).templates(["ann.png", "ben.png"])
+    assert table.similarity[0] == pytest.approx(float(a @ b), abs=2e-6)
+    assert "exists already" in refusal(capsys, "score", MODEL, "list.csv", "scores.csv")
+    save_network(folder / "bare.safetensors", build_network("compact", 16), {})
+    assert "no decision" in output(capsys, "score", "bare.safetensors", "list.csv", "bare.csv")
+    assert pd.read_csv("bare.csv").decision.isna().all()
+
+
+def test_identify_finds_the_person_in_a_folder_or_in_its_templates(folder, capsys):
+    text = output(capsys, "templates", MODEL, "people-to-train", "own.npz")
+    assert "32 templates, 16-D, of 8 people" in text
+    ann = ("ann.png", "--threshold", "0.5", "--most", "2")
+    by_folder = output(capsys, "identify", MODEL, "people-to-train", *ann)
+    assert by_folder == output(capsys, "identify", MODEL, "own.npz", *ann)
+    assert "8 people, 32 pictures" in by_folder and "pictures of the gallery reach" in by_folder
+    rows = json.loads(output(capsys, "identify", MODEL, "own.npz", *ann, "--json"))
+    assert [row["rank"] for row in rows] == [1, 2] and rows[0]["similarity"] >= rows[1]["similarity"]
+    assert "exists already" in refusal(capsys, "templates", MODEL, "people-to-train", "own.npz")
+
+
+def test_benchmark_prints_and_writes(folder, capsys, monkeypatch):
+    monkeypatch.setattr(benchmark, "RESAMPLES", 50)
+    arguments = ("benchmark", MODEL, "people", "--kinds", "unseen", "--output", "out")
+    text = output(capsys, *arguments, "--against", MODEL)
+    assert "Paired differences" in text and text.count("maskinv-hg (2)") >= 3
+    names = {path.name for path in (folder / "out").iterdir()}
+    assert names >= {"metrics.csv", "differences.csv", "benchmark.json", "benchmark.html", "thresholds-2.json"}
+    assert "p08" not in "".join((folder / "out" / name).read_text() for name in names)
+    assert "not an empty folder" in refusal(capsys, *arguments)
+    assert "share between 0 and 1" in refusal(capsys, "benchmark", MODEL, "people", "--fmr", "2")
 
 
 def test_shared_lists_both_directions_and_counts(folder, capsys):
@@ -104,7 +183,7 @@ def test_shared_lists_both_directions_and_counts(folder, capsys):
 
 def test_shared_names_a_missing_threshold_or_folder(folder, capsys):
     save_network(folder / "bare.safetensors", build_network("compact", 16), {})
-    assert "threshold of your own" in refusal(capsys, "shared", "bare.safetensors", "people", "people-to-train")
+    assert "calibrate" in refusal(capsys, "shared", "bare.safetensors", "people", "people-to-train")
     assert "nobody is no folder" in refusal(capsys, "shared", MODEL, "people", "nobody", "--threshold", "0.5")
 
 
@@ -161,17 +240,35 @@ def chapter() -> str:
     return text.partition(CHAPTER)[2].partition("\n## ")[0]
 
 
+def listed_commands() -> list[str]:
+    """Return the commands for your own faces and models."""
+    names = []
+
+    def command(name, *_):
+        names.append(name)
+        return argparse.ArgumentParser()
+
+    model_commands.add_to(command)
+    folder_commands.add_to(command)
+    return names
+
+
 def test_the_commands_of_the_readme_run(folder, capsys, monkeypatch):
     pytest.importorskip("onnxscript")
-    for name in ("holiday.jpg", "passport.jpg"):  # twice as large as an aligned face, so that points are needed
+    points = 2 * np.array(TEMPLATE) + 0.5
+    (folder / "photographs").mkdir()
+    for name in ("holiday.jpg", "passport.jpg", "photographs/ann.jpg"):  # twice as large, so that points are needed
         Image.open("ann.png").resize((224, 224)).save(name)
-    monkeypatch.setattr(landmarks, "find_landmarks", lambda picture, where: 2 * np.array(TEMPLATE) + 0.5)
+    monkeypatch.setattr(landmarks, "find_landmarks", lambda picture, where: points)
+    (folder / "points.csv").write_text(
+        ",".join(("image", *COLUMNS)) + "\nann.jpg," + ",".join(map(str, points.ravel()))
+    )
+    (folder / "pairs.csv").write_text("first,second\nann.png,ben.png\n")
+    monkeypatch.setattr(benchmark, "RESAMPLES", 20)
     lines = re.findall(r"^ {4}\.venv/bin/python -m maskinv_lib (.+)$", chapter(), re.MULTILINE)
-    assert {line.split()[0] for line in lines} == {
-        "compare", "mask", "verification-set", "shared", "records", "export", "data"
-    }  # fmt: skip
+    assert {line.split()[0] for line in lines} == set(listed_commands())
     for line in lines:
-        output(capsys, *shlex.split(line))
+        output(capsys, *shlex.split(line), code=1 if line.startswith("compare") and "ben" in line else 0)
     assert len(list((folder / "people-masked").rglob("*.png"))) == 16
     assert read_bin(folder / "own" / "listed.bin").genuine.tolist() == [True, False]
     assert (folder / "maskinv-hg.onnx").stat().st_size > 1e5
@@ -198,4 +295,5 @@ def test_the_settings_of_the_readme_train_on_your_own_folder(folder, capsys, mon
         train(run)
     assert run.folder.joinpath("model.safetensors").exists()
     evaluate.evaluate_run(run)
-    assert "own" in output(capsys, "compare", str(run.folder), "ann.png", "ben.png")
+    text = output(capsys, "compare", str(run.folder), "ann.png", "ben.png", code=2)
+    assert "not measurable" in text and "own, 20 of them impostor" in text

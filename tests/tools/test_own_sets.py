@@ -1,16 +1,15 @@
-"""Masked faces, a verification set and records from a folder; a bad folder is refused before anything is written."""
+"""A verification set and records from a folder of people; a bad folder is refused before anything is written."""
 
-import itertools
+import os
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from maskinv_lib.evaluation.benchmarks.bins import read_bin
 from maskinv_lib.faces import recordio
-from maskinv_lib.faces.pictures import decode
-from maskinv_lib.tools.own_sets import drawn_pairs, mask_folder, png, records, verification_set
+from maskinv_lib.tools import own_sets
+from maskinv_lib.tools.own_sets import drawn_pairs, records, training_limits, verification_set
 from tests.tools.samples import save, save_people
 
 
@@ -18,90 +17,6 @@ from tests.tools.samples import save, save_people
 def people(patterned, tmp_path):
     """Twelve people, four pictures each."""
     return save_people(tmp_path / "people", patterned, range(12))
-
-
-def written(folder):
-    return {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
-def pixels(path):
-    return decode(path.read_bytes(), str(path))
-
-
-def test_every_face_gets_a_mask_under_the_same_name(people, tmp_path):
-    names = mask_folder(people, tmp_path / "out")
-    assert sorted(names) == list(written(tmp_path / "out")) == list(written(people))
-    for name in names:
-        before, after = pixels(people / name), pixels(tmp_path / "out" / name)
-        assert after.shape == (112, 112, 3)
-        changed = (before != after).any(2)
-        assert not changed[:44].any()
-        assert changed[60:].mean() > 0.3
-
-
-def test_the_mask_depends_on_name_seed_and_kinds_alone(people, tmp_path):
-    def masked(folder, *names, **settings):
-        target = tmp_path / "out" / f"{folder.name} {settings}"
-        mask_folder(folder, target, **settings)
-        return [pixels(target / name).tobytes() for name in names]
-
-    name = "p03/p03_0002.png"
-    save(tmp_path / "few" / name, torch.from_numpy(pixels(people / name)).permute(2, 0, 1))
-    masks = [masked(people, name), masked(people, name, seed=1), masked(people, name, kinds="unseen")]
-    assert masked(tmp_path / "few", name) == masks[0]
-    assert all(a != b for a, b in itertools.combinations(masks, 2))
-    first, second = masked(people, name, "p03/p03_0001.png", seed=3)
-    assert first != second
-
-
-def test_a_flat_folder_of_any_format_becomes_png(patterned, tmp_path):
-    for name in ("a.jpg", "b.bmp", ".hidden.png"):
-        save(tmp_path / "flat" / name, patterned.images[0])
-    (tmp_path / "flat" / "notes.txt").write_text("mine")
-    assert mask_folder(tmp_path / "flat", tmp_path / "out") == ["a.png", "b.png"]
-    assert list(written(tmp_path / "out")) == ["a.png", "b.png"]
-
-
-def test_a_picture_of_another_size_is_named_before_anything_is_written(people, tmp_path):
-    Image.new("RGB", (160, 112)).save(people / "p11" / "z.png")
-    with pytest.raises(ValueError, match=r"p11/z\.png.* 160 x 112 .*112 x 112 face"):
-        mask_folder(people, tmp_path / "out")
-    (people / "p11" / "z.png").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"p11/z\.png does not decode"):
-        mask_folder(people, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-def test_targets_that_would_mix_or_overwrite_are_refused(people, tmp_path):
-    before = written(people)
-    for target in (people, people / "masked", people / "p00" / ".." / "masked"):
-        with pytest.raises(ValueError, match="lies inside"):
-            mask_folder(people, target)
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "mine.txt").write_text("mine")
-    for target in (tmp_path / "full", tmp_path / "full" / "mine.txt", tmp_path):
-        with pytest.raises(ValueError, match="not an empty folder"):
-            mask_folder(people, target)
-    (tmp_path / "inside").symlink_to(people)
-    with pytest.raises(ValueError, match="lies inside"):
-        mask_folder(people, tmp_path / "inside" / "masked")
-    assert written(people) == before
-    assert (tmp_path / "full" / "mine.txt").read_text() == "mine"
-
-
-def test_other_bad_input_is_named(people, patterned, tmp_path):
-    with pytest.raises(ValueError, match="nowhere is not a folder"):
-        mask_folder(tmp_path / "nowhere", tmp_path / "out")
-    with pytest.raises(ValueError, match=r"Unknown kinds of masks 'sean'.*seen"):
-        mask_folder(people, tmp_path / "out", kinds="sean")
-    with pytest.raises(ValueError, match="seed must be a whole number"):
-        mask_folder(people, tmp_path / "out", seed=-1)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="contains no picture"):
-        mask_folder(tmp_path / "empty", tmp_path / "out")
-    save(people / "p00" / "p00_0001.jpg", patterned.images[0])
-    with pytest.raises(ValueError, match=r"p00_0001\.jpg and p00/p00_0001\.png .* differ only in their suffix"):
-        mask_folder(people, tmp_path / "out")
 
 
 # Verification sets
@@ -170,15 +85,55 @@ def test_bad_verification_sets_are_refused(people, tmp_path):
 
 def test_one_picture_under_two_people_is_refused(people, tmp_path):
     (people / "p11" / "p11_0001.png").write_bytes((people / "p00" / "p00_0001.png").read_bytes())
-    with pytest.raises(ValueError, match="two people have the same picture"):
-        verification_set(people, tmp_path / "own.bin")
+    same = r"people: p00/p00_0001\.png = p11/p11_0001\.png: two people have the same picture"
+    for write in (verification_set, records):
+        with pytest.raises(ValueError, match=same):
+            write(people, tmp_path / "own.bin")
     assert not (tmp_path / "own.bin").exists()
 
 
-def test_nothing_but_pixels_is_written(tmp_path):
-    image = np.random.default_rng(0).integers(0, 256, (112, 112, 3), np.uint8)
-    assert np.array_equal(decode(png(image), "x"), image)
-    assert b"Exif" not in png(image) and b"tEXt" not in png(image)
+def test_with_skip_bad_the_picture_of_two_people_is_left_out_of_both(people, tmp_path):
+    (people / "p11" / "p11_0001.png").write_bytes((people / "p00" / "p00_0001.png").read_bytes())
+    own = records(people, tmp_path / "rec", skip_bad=True)
+    names = ["p00/p00_0001.png", "p11/p11_0001.png"]
+    assert len(own.names) == 46 and not set(names) & set(own.names)
+    assert own.left_out == tuple(f"{name}: two people have this picture" for name in names)
+    assert len(recordio.open_records(tmp_path / "rec")) == 46
+    (tmp_path / "pairs.txt").write_text("p00 2 3\np00 1 2\np00 2 p11 2\n")
+    with pytest.warns(UserWarning, match="1 of 3 pairs were left out, with their pictures"):
+        counts = verification_set(people, tmp_path / "own.bin", pairs=tmp_path / "pairs.txt", skip_bad=True)
+    assert (counts.genuine, counts.impostor) == (1, 1)
+
+
+def test_a_picture_that_a_person_has_twice_is_named_and_drawn_from_once(people, tmp_path):
+    for number in (2, 3):
+        (people / "p00" / f"p00_000{number}.png").write_bytes((people / "p00" / "p00_0001.png").read_bytes())
+    text = r"2 pictures repeat another one of the same person: p00/p00_0001\.png = p00/p00_0002\.png = p00/p00_0003"
+    with pytest.warns(UserWarning, match=text):
+        counts = verification_set(people, tmp_path / "own.bin")
+    pairs = read_bin(tmp_path / "own.bin")
+    assert counts.pictures <= 46 and (pairs.pairs[:, 0] != pairs.pairs[:, 1]).all()
+    with pytest.warns(UserWarning, match=f"{text}.*Remove them"):
+        assert len(records(people, tmp_path / "rec").names) == 48
+
+
+def test_listed_pairs_of_one_kind_are_refused_with_their_numbers(people, tmp_path):
+    for lines, counts in (
+        ("p03 1 2\np03 1 3\n", "2 genuine and 0 impostor"),
+        ("p03 1 p04 4\n", "0 genuine and 1 impostor"),
+    ):
+        (tmp_path / "pairs.txt").write_text(lines)
+        with pytest.raises(ValueError, match=rf"pairs\.txt gives {counts} pairs\. Error rates need both"):
+            verification_set(people, tmp_path / "own.bin", pairs=tmp_path / "pairs.txt")
+    assert not (tmp_path / "own.bin").exists()
+
+
+def test_a_face_without_content_is_in_no_verification_set(people, tmp_path):
+    save(people / "p05" / "black.png", torch.zeros(3, 112, 112, dtype=torch.uint8))
+    with pytest.raises(ValueError, match=r"p05/black\.png: the picture has no content"):
+        verification_set(people, tmp_path / "own.bin")
+    with pytest.warns(UserWarning, match="left out"):
+        assert verification_set(people, tmp_path / "own.bin", skip_bad=True).people == 12
 
 
 # Records
@@ -204,3 +159,35 @@ def test_bad_folders_give_no_records(people, patterned, tmp_path):
     with pytest.raises(ValueError, match=r"holds no folder|pictures directly"):
         records(people / "p00", tmp_path / "rec")
     assert not (tmp_path / "rec").exists()
+
+
+def test_a_name_that_people_csv_cannot_hold_is_refused_before_anything_is_written(people, tmp_path):
+    os.rename(people / "p05", os.fsencode(people) + b"/p\xe9")
+    for write, target in ((records, "rec"), (verification_set, "own.bin")):
+        with pytest.raises(ValueError, match=r"p\\udce9: its name is not valid UTF-8; rename it"):
+            write(people, tmp_path / target)
+        assert not (tmp_path / target).exists()
+
+
+def test_records_are_written_whole_or_not_at_all(people, tmp_path, monkeypatch):
+    def failing(path, text):
+        if path.name == "people.csv":
+            raise OSError(28, "No space left on device")
+        return original(path, text)
+
+    original = own_sets.files.write_text
+    monkeypatch.setattr(own_sets.files, "write_text", failing)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(OSError, match="No space left"):
+        records(people, tmp_path / "rec")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_what_limits_the_training_is_said_with_numbers(patterned, tmp_path):
+    few = save_people(tmp_path / "few", patterned, range(3))
+    with pytest.warns(UserWarning) as caught:
+        own = records(few, tmp_path / "rec")
+    text = str(caught[0].message)
+    assert "12 faces are fewer than one batch of 64" in text
+    assert "3 people are too few: 2 are held back for validation, and 2 others must be left" in text
+    assert training_limits(own.only(np.arange(12) % 4 == 0, []))[-1].startswith("Nobody has two pictures")

@@ -1,18 +1,23 @@
 """Opened runs: the templates of the evaluation, decisions at stored thresholds, and models without thresholds."""
 
+import dataclasses
 import json
 import shutil
+import sys
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from maskinv_lib.faces.folders import folder_of
 from maskinv_lib.networks import build_network
+from maskinv_lib.networks.published import CONTRACTS
 from maskinv_lib.networks.templates import NetworkRecogniser
 from maskinv_lib.networks.weights import load_network, save_network
 from maskinv_lib.study.profiles import PROFILES
 from maskinv_lib.tools.recogniser import open_recogniser
 from maskinv_lib.tools.thresholds import fixed_threshold
+from maskinv_lib.utils import files
 from tests import tiny
 from tests.tools.samples import save, threshold
 
@@ -54,7 +59,8 @@ def test_three_lines_decide_on_two_photographs(run, patterned, tmp_path):
     assert decision.same == (decision.score >= decision.threshold.value)
     text = str(decision)
     assert "\n" not in text and text.endswith("impostor.")
-    assert f"{decision.score:.3f}" in text and "FMR 1.0%" in text and "unmasked-unmasked pairs of rendered-test" in text
+    assert f"{decision.score:.3f}" in text and "FMR 1.00%" in text
+    assert "unmasked-unmasked pairs of rendered-test" in text
 
 
 def test_templates_are_those_of_the_evaluation(opened, run, patterned, tmp_path):
@@ -137,7 +143,7 @@ def test_without_a_measurable_threshold_there_is_no_decision(bare):
     missing = threshold(None, fmr=0.001, fnmr=None, impostor=424)
     decision = open_recogniser(bare).decide(torch.ones(4), torch.ones(4), missing)
     assert decision.same is None
-    assert "No decision" in str(decision) and "FMR 0.1% is not measurable" in str(decision) and "424" in str(decision)
+    assert "No decision" in str(decision) and "FMR 0.10% is not measurable" in str(decision) and "424" in str(decision)
 
 
 def test_a_threshold_by_hand_claims_no_rate(bare):
@@ -160,7 +166,7 @@ def test_a_run_without_an_evaluation_names_the_command(moved):
 
 def test_the_error_for_a_model_of_no_known_run_names_the_remedy(bare):
     with pytest.raises(
-        FileNotFoundError, match=r"no thresholds \(only the model\.safetensors of a run has them\)\. Give a threshold"
+        FileNotFoundError, match=r"no thresholds \(only the model\.safetensors of a run has them\)\. Set one"
     ):
         open_recogniser(bare).threshold()
 
@@ -201,9 +207,119 @@ def test_a_path_without_a_model_is_named(tmp_path):
     for path in (tmp_path, tmp_path / "no.safetensors"):
         with pytest.raises(FileNotFoundError, match=r"safetensors does not exist.*run's folder"):
             open_recogniser(path)
-    (tmp_path / "model.safetensors").write_bytes(b"no")
+    (tmp_path / "model.safetensors").write_bytes(b"\x10" + bytes(7) + b"{}")
     with pytest.raises(ValueError, match="damaged"):
         open_recogniser(tmp_path)
+
+
+# Models of other kinds
+
+
+def test_a_run_is_named_by_its_stage_and_a_file_by_its_name(opened, run, bare, tmp_path):
+    assert opened.name == open_recogniser(run.folder / "model.safetensors").name == "maskinv-hg"
+    assert opened.sha256 == files.file_hash(run.folder / "model.safetensors") and opened.facts["seed"] == 0
+    assert open_recogniser(bare).name == "bare.safetensors"
+    (tmp_path / "downloads").mkdir()
+    bare.rename(tmp_path / "downloads" / "model.safetensors")
+    assert open_recogniser(tmp_path / "downloads").name == "downloads"
+
+
+FUNCTION = """
+import torch
+def means(faces):
+    return faces.float().mean((2, 3)) - 100
+def kernel(faces):
+    return torch.stack([means(face[None])[0] if face.float().mean() > 40 else torch.zeros(3) for face in faces])
+"""
+
+
+@pytest.fixture
+def function(tmp_path, monkeypatch):
+    (tmp_path / "maskinv_function.py").write_text(FUNCTION)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield "maskinv_function:means"
+    sys.modules.pop("maskinv_function", None)
+
+
+def test_a_function_is_a_recogniser_without_a_file(function, patterned):
+    opened = open_recogniser(function)
+    expected = F.normalize(patterned.images.float().mean((2, 3)) - 100, dim=1)
+    assert torch.allclose(opened.templates(patterned), expected, atol=1e-5)
+    assert (opened.name, opened.sha256, opened.thresholds) == (function, None, [])
+    with pytest.raises(ValueError, match=r"maskinv_function:means is no network of torch, so it cannot be exported"):
+        _ = opened.network
+    with pytest.raises(FileNotFoundError, match=r"function:means has no thresholds\. Set one"):
+        opened.threshold()
+    with pytest.raises(ValueError, match=r"Leave contract='zero to one' out"):
+        open_recogniser(function, contract="zero to one")
+
+
+def test_an_existing_path_is_never_taken_for_a_function(function, bare):
+    bare.rename(function)
+    assert open_recogniser(function).network.name == "compact"
+    with pytest.raises(FileNotFoundError, match=r"C:\\weights\.pth does not exist"):
+        open_recogniser("C:\\weights.pth")
+    with pytest.raises(FileNotFoundError, match=r"runs/a:b/model\.pth does not exist.* or module:function"):
+        open_recogniser("runs/a:b/model.pth")
+
+
+def test_an_onnx_file_is_a_recogniser_under_any_name(tmp_path, patterned):
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    from maskinv_lib.networks.onnx import export_onnx
+
+    network = build_network("compact", 16, seed=2)
+    path = export_onnx(network, tmp_path / "mine.onnx").rename(tmp_path / "mine.bin")
+    opened = open_recogniser(path)
+    assert (opened.name, opened.sha256) == ("mine.bin", files.file_hash(path))
+    expected = NetworkRecogniser(network).templates(patterned.images)
+    assert torch.allclose(opened.templates(patterned), expected, atol=1e-5)
+    with pytest.raises(ValueError, match=r"mine\.bin is no network of torch"):
+        _ = opened.network
+
+
+def test_the_contract_reaches_weights_of_others(tmp_path, patterned):
+    network = build_network("compact", 16, seed=2)
+    torch.save({"model": network.state_dict()}, tmp_path / "a.ckpt")
+    network.contract = CONTRACTS["zero to one"]
+    opened = open_recogniser(tmp_path / "a.ckpt", contract="zero to one")
+    assert torch.allclose(
+        opened.templates(patterned), NetworkRecogniser(network).templates(patterned.images), atol=1e-6
+    )
+    assert opened.facts["input_contract"] == "zero to one"
+
+
+def test_a_face_without_an_embedding_is_named(function, patterned, tmp_path):
+    images = patterned.images[:3].clone()
+    images[1] //= 8
+    opened = open_recogniser("maskinv_function:kernel")
+    paths = [save(tmp_path / "p" / f"{name}.png", image) for name, image in zip("abc", images, strict=True)]
+    named = dataclasses.replace(patterned, images=images, identity=torch.arange(3))
+    given = ((paths, r"\S+b\.png"), (images, "face 1"), (named, "face 1 of 12 patterns"), (tmp_path, r"p/b\.png"))
+    for faces, name in given:
+        with pytest.raises(ValueError, match=rf"zero or not finite for 1 of 3 faces: {name}"):
+            opened.templates(faces)
+
+
+def test_weights_with_values_beyond_measure_are_named(bare, patterned):
+    opened = open_recogniser(bare)
+    with torch.no_grad():
+        opened.network.features.bias.fill_(torch.nan)
+    with pytest.raises(ValueError, match=r"bare\.safetensors gives an embedding .* for 48 of 48 faces: face 0 of 12"):
+        opened.templates(patterned)
+
+
+def test_a_folder_without_its_model_names_the_models_in_it(tmp_path):
+    for name in ("epoch-1.ckpt", "b/model.safetensors", "c.onnx", ".hidden.pth", "log.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(FileNotFoundError) as caught:
+        open_recogniser(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path}/model.safetensors does not exist. "
+        f"Name a model in it: {tmp_path}/b, {tmp_path}/c.onnx, {tmp_path}/epoch-1.ckpt."
+    )
 
 
 def test_several_templates_at_once_are_refused(bare):

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 
 from maskinv_lib.faces import Faces
 from maskinv_lib.faces.folders import folder_of
+from maskinv_lib.networks.templates import NetworkRecogniser
+from maskinv_lib.tools.recogniser import OpenedRecogniser
 from maskinv_lib.tools.shared_people import shared_people, summary
 from tests.tools.samples import threshold
 
@@ -97,7 +99,7 @@ def test_nobody_shared_is_an_empty_table(sets):
 
 def test_a_threshold_without_a_value_is_refused(sets):
     missing = threshold(None, fmr=0.001, fnmr=None, impostor=9)
-    with pytest.raises(ValueError, match=r"give one.*FMR 0.1% is not measurable"):
+    with pytest.raises(ValueError, match=r"give one.*FMR 0.10% is not measurable"):
         shared_people(*sets, PixelRecogniser(), missing)
     with pytest.raises(ValueError, match="from -1 to 1"):
         shared_people(*sets, PixelRecogniser(), 2.0)
@@ -109,3 +111,18 @@ def test_a_threshold_that_a_score_equals_in_the_scores_precision_is_reached():
     score = (PixelRecogniser().templates(a.images) @ PixelRecogniser().templates(b.images).T).item()
     above = score + 1e-9  # the same number in float32, the dtype of the scores
     assert set(shared_people(a, b, PixelRecogniser(), above).found_by) == {"both"}
+
+
+def test_a_picture_without_an_embedding_is_named(sets):
+    class NoFace(NetworkRecogniser):
+        def __init__(self):
+            pass
+
+        def templates(self, images):
+            return torch.full((len(images), 3), torch.nan)
+
+    noise = torch.randint(0, 256, (4, 112, 112, 3), dtype=torch.uint8).numpy()
+    folder = folder_of(noise, ["a/1.png", "a/2.png", "b/1.png", "b/2.png"], list("aabb"), "x")
+    opened = OpenedRecogniser(NoFace(), name="mine.pth", facts={})
+    with pytest.raises(ValueError, match=r"mine\.pth .* 4 of 4 faces: a/1\.png, a/2\.png, b/1\.png"):
+        shared_people(folder, sets[1], opened, 0.5)

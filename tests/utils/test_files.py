@@ -64,3 +64,42 @@ def test_a_lock_names_its_holder_and_ends_with_it(tmp_path):
         except RuntimeError:
             time.sleep(0.05)
     pytest.fail("the lock outlived its process")
+
+
+def test_json_that_is_no_object_is_refused_with_its_file(tmp_path):
+    for content in ("[1]", "3", "null", '"text"'):
+        (tmp_path / "a.json").write_text(content)
+        with pytest.raises(ValueError, match=r"a\.json holds no JSON object.*Delete it"):
+            files.read_json(tmp_path / "a.json")
+    (tmp_path / "a.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=r"a\.json is not valid JSON"):
+        files.read_json(tmp_path / "a.json")
+
+
+def test_of_json_lines_only_the_whole_ones_are_read(tmp_path):
+    path = tmp_path / "a.jsonl"
+    assert files.read_json_lines(path) == []
+    path.write_bytes(b'{"a": 1}\n\xff\n[2]\n\n{"a": 3}\n{"a": ')
+    assert files.read_json_lines(path) == [{"a": 1}, {"a": 3}]
+
+
+@pytest.mark.parametrize("existed", [True, False])
+def test_a_folder_is_replaced_for_good_or_not_at_all(tmp_path, existed):
+    path, new = tmp_path / "results", tmp_path / "hidden" / "new"
+
+    def filled():
+        if existed:
+            files.write_text(path / "a.txt", "before")
+        files.write_text(new / "a.txt", "after")
+        return sorted(entry.name for entry in tmp_path.iterdir())
+
+    names = filled()
+    with pytest.raises(RuntimeError), files.in_place_of(path, new):
+        assert (path / "a.txt").read_text() == "after"
+        raise RuntimeError
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == names
+    assert not existed or (path / "a.txt").read_text() == "before"
+    filled()
+    with files.in_place_of(path, new):
+        pass
+    assert (path / "a.txt").read_text() == "after" and list((tmp_path / "hidden").iterdir()) == []

@@ -45,6 +45,68 @@ def test_comments_and_docstrings_change_nothing(package):
     assert fingerprints.code_hash("training.loop") == before
 
 
+TOY = """
+from maskinv_lib.utils import checks
+
+def f(x):
+    assert x, "x must be given"
+    if x < 0:
+        raise ValueError(f"{x} is below {LEAST}.")
+    try:
+        return _other(x)
+    except KeyError as error:
+        raise type(error)("no " + str(x), x) from LookupError("gone")
+
+def _other(x):
+    return ValueError("not this one", x)
+"""
+
+REWORDED = {
+    "f-string": ('f"{x} is below {LEAST}."', '"Too small: " + checks.dtype_and_shape(x)'),
+    "assert": ('"x must be given"', 'f"give {x}"'),
+    "concatenated": ('"no " + str(x)', '"there is none"'),
+    "cause": ('"gone"', '"lost"'),
+    "returned": ('"not this one"', '"another one"'),
+}
+CHANGED = {
+    "class": ("raise ValueError", "raise TypeError"),
+    "condition": ("x < 0", "x < 1"),
+    "value": ("str(x), x)", "str(x), 2 * x)"),
+    "text": ("return _other(x)", 'return _other("x")'),
+    "no error": ("assert x", "assert not x"),
+}
+
+
+def toy_hashes(package, changes):
+    module, hashes = package / "toy.py", {}
+    for name, (old, new) in {"": ("", ""), **changes}.items():
+        assert old in TOY
+        module.write_text(TOY.replace(old, new, 1))
+        forget_code()
+        hashes[name] = fingerprints.code_hash("toy"), fingerprints.functions_hash(frozenset({("toy", "f")}))
+    return hashes.pop(""), hashes
+
+
+def test_a_reworded_error_changes_nothing(package):
+    before, after = toy_hashes(package, REWORDED)
+    assert after == dict.fromkeys(REWORDED, before)
+
+
+def test_when_an_error_is_raised_and_its_class_count(package):
+    before, after = toy_hashes(package, CHANGED)
+    assert [name for name, (code, function) in after.items() if before[0] == code or before[1] == function] == []
+
+
+def test_what_the_library_s_errors_say_is_in_no_key(package):
+    before = fingerprints.code_hash("training.loop"), fingerprints.code_hash("evaluation.evaluate")
+    path = package / "training/loop.py"
+    text = path.read_text()
+    assert text.count("needs a teacher's templates") == 1
+    path.write_text(text.replace("needs a teacher's templates", "cannot do without a teacher"))
+    forget_code()
+    assert before == (fingerprints.code_hash("training.loop"), fingerprints.code_hash("evaluation.evaluate"))
+
+
 def test_a_change_of_code_is_seen_by_all_that_import_it(package):
     before = {
         name: fingerprints.code_hash(name) for name in ("training.loop", "faces.masks.drawing", "evaluation.metrics")

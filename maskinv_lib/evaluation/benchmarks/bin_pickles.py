@@ -39,21 +39,21 @@ class _Function:
 
 
 class _Dtype:
-    """Replaces a NumPy dtype: uint8 for arrays, bool for single flags."""
+    """Replaces a NumPy dtype: uint8 for pictures, bool for flags."""
 
     __slots__ = ("name",)
 
     def __init__(self, name: object, *_: object) -> None:
         self.name = name.decode("latin1") if isinstance(name, bytes) else name
         if self.name not in ("u1", "|u1", "b1", "|b1"):
-            raise RefusedError(f"an array of type {str(self.name)[:40]!r} (only uint8 is read)")
+            raise RefusedError(f"an array of type {str(self.name)[:40]!r} (only uint8 and bool are read)")
 
     def __setstate__(self, state: object) -> None:
         """Ignore byte order and field names: a single byte has none."""
 
 
 class StoredArray:
-    """Replaces a NumPy array; ``value`` is None until its state is read, then uint8."""
+    """Replaces a NumPy array; ``value`` is None until its state is read, then uint8 or bool."""
 
     __slots__ = ("value",)
 
@@ -66,11 +66,16 @@ class StoredArray:
 
 
 def _array(data: object, dtype: object, shape: object, order: str) -> np.ndarray:
-    if not isinstance(dtype, _Dtype) or not dtype.name.endswith("u1"):
-        raise RefusedError("an array that is not of uint8")
+    if not isinstance(dtype, _Dtype):
+        raise RefusedError("an array that is not of uint8 or bool")
     if not isinstance(data, bytes | bytearray):
         raise RefusedError(f"an array of {type(data).__name__}")
-    return np.frombuffer(data, np.uint8).reshape([int(size) for size in shape], order=order)
+    values = np.frombuffer(data, np.uint8).reshape([int(size) for size in shape], order=order)
+    if dtype.name.endswith("u1"):
+        return values
+    if values.max(initial=0) > 1:
+        raise RefusedError("an array of booleans with other bytes than 0 and 1")
+    return values.astype(bool)
 
 
 def _reconstruct(kind: object, shape: object, code: object) -> StoredArray:

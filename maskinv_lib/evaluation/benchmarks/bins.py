@@ -10,8 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from maskinv_lib.evaluation.benchmarks import Comparisons
@@ -19,7 +17,7 @@ from maskinv_lib.evaluation.benchmarks.bin_pickles import Reader, RefusedError, 
 from maskinv_lib.faces import SIZE
 from maskinv_lib.faces.pictures import decode, encode_jpeg
 from maskinv_lib.study.data import FOLDS
-from maskinv_lib.utils import files
+from maskinv_lib.utils import contents, files
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,14 +70,17 @@ class PairSet:
 def read_bin(path: Path) -> PairSet:
     """Read a verification set: a pickle (protocol 0 to 5, of Python 2 or 3) of (pictures, same-person flags).
 
-    Pictures: picture files as byte strings or 1-D uint8 arrays, or uint8 [112, 112, 3] RGB. Flags: bool, or 0 and 1.
-    Raises FileNotFoundError, and ValueError naming the file, the picture or pair and the remedy for: a pickle that
-    contains anything else (none of its code is run), one cut short, lists whose lengths do not fit, other flags, and
-    pictures that do not decode or are not 112 x 112.
+    Pictures: picture files as byte strings or uint8 arrays [n], [n, 1] or [1, n], or uint8 [112, 112, 3] RGB. Flags:
+    bool, or 0 and 1, as a list, a tuple or a NumPy array.
+    Raises FileNotFoundError, and ValueError naming the file, the picture or pair and the remedy for: another kind of
+    file, a pickle that contains anything else (none of its code is run), one cut short, lists whose lengths do not fit,
+    other flags, pairs that are all genuine or all impostor, and pictures that do not decode or are not 112 x 112.
     """
     path = Path(path)
     stored, flags = _lists(_load(path), path)
-    genuine = torch.tensor([_flag(flag, f"{path}, pair {pair}") for pair, flag in enumerate(flags)], dtype=torch.bool)
+    flags = [_flag(flag, f"{path}, pair {pair}") for pair, flag in enumerate(flags)]
+    _check_sides(flags, path)
+    genuine = torch.tensor(flags)
     numbers: dict[tuple, int] = {}
     index, images = [], []
     for position, picture in enumerate(stored):
@@ -98,12 +99,16 @@ def read_bin(path: Path) -> PairSet:
 
 
 def _components(index: Tensor, genuine: Tensor, pictures: int) -> Tensor:
+    from scipy.sparse import coo_matrix  # half a second, for readers of such files alone
+    from scipy.sparse.csgraph import connected_components
+
     first, second = index.reshape(-1, 2)[genuine].T.numpy()
     graph = coo_matrix((np.ones(len(first), np.int8), (first, second)), shape=(pictures, pictures))
     return torch.from_numpy(connected_components(graph, directed=False)[1].astype(np.int64))
 
 
 def _load(path: Path) -> object:
+    start = contents.first_bytes(path)
     with open(path, "rb") as file:
         try:
             return Reader(file, encoding="bytes").load()
@@ -111,12 +116,15 @@ def _load(path: Path) -> object:
             hint = "None of its code was run. Do not use the file unless you know who wrote it."
             raise ValueError(f"{path} contains {error}, which no verification set needs. {hint}") from None
         except Exception as error:  # a damaged pickle can raise any error
+            if reason := contents.not_the_file(start):
+                raise ValueError(f"{path} is no verification set: it {reason}.") from None
             cause = f"{type(error).__name__}: {error}"
             raise ValueError(f"{path} is no pickle, or one cut short ({cause}). Copy it again.") from None
 
 
 def _lists(content: object, path: Path) -> tuple[list, list]:
     sides = content if isinstance(content, tuple | list) else ()
+    sides = tuple(_flat(side) if isinstance(side, StoredArray) else side for side in sides)
     if len(sides) != 2 or not all(isinstance(side, tuple | list) for side in sides):
         raise ValueError(f"{path} holds no pair of lists (pictures, flags). Is it a verification set?")
     pictures, flags = sides
@@ -126,6 +134,21 @@ def _lists(content: object, path: Path) -> tuple[list, list]:
             " flag. Copy it again from its source."
         )
     return pictures, flags
+
+
+def _flat(array: StoredArray) -> object:
+    """Return the elements of an array of flags [P] as a list; anything else as it is."""
+    return array.value.tolist() if array.value is not None and array.value.ndim == 1 else array
+
+
+def _check_sides(flags: Sequence[bool], path: Path) -> None:
+    genuine, impostor = sum(flags), len(flags) - sum(flags)
+    if not genuine or not impostor:
+        missing = "two pictures of one person" if not genuine else "pictures of two people"
+        raise ValueError(
+            f"{path} has {genuine:,} genuine and {impostor:,} impostor pairs, so no error rate can be computed: both"
+            f" kinds are needed. Add pairs of {missing}."
+        )
 
 
 def _flag(flag: object, where: str) -> bool:
@@ -139,16 +162,23 @@ def _content(picture: object) -> tuple:
     """Return a key that is equal for equal stored pictures: their bytes and, for arrays of pixels, the shape."""
     value = picture.value if isinstance(picture, StoredArray) else picture
     if isinstance(value, np.ndarray):
-        return value.shape if value.ndim != 1 else (), value.tobytes()
+        return () if _is_file(value) else value.shape, value.tobytes()
     return (), bytes(value) if isinstance(value, bytes | bytearray) else id(picture)
+
+
+def _is_file(value: object) -> bool:
+    """Say whether an array holds a picture file's bytes: [n], or [n, 1] or [1, n], as OpenCV returns them."""
+    if not isinstance(value, np.ndarray) or value.dtype != np.uint8:
+        return False
+    return value.ndim == 1 or (value.ndim == 2 and 1 in value.shape)
 
 
 def _pixels(picture: object, where: str) -> np.ndarray:
     """Return a stored picture as uint8 [112, 112, 3]."""
     value = picture.value if isinstance(picture, StoredArray) else picture
-    if isinstance(value, bytes | bytearray) or (isinstance(value, np.ndarray) and value.ndim == 1):
-        value = decode(bytes(value), where)
-    if not isinstance(value, np.ndarray):
+    if isinstance(value, bytes | bytearray) or _is_file(value):
+        value = decode(bytes(value) if isinstance(value, bytes | bytearray) else value.tobytes(), where)
+    if not isinstance(value, np.ndarray) or value.dtype != np.uint8:
         kind = type(picture).__name__
         raise ValueError(f"{where} is neither bytes nor a uint8 array ({kind}). Write the set again with write_bin.")
     if value.shape != (SIZE, SIZE, 3):
@@ -160,11 +190,13 @@ def write_bin(path: Path, images: Sequence[bytes | np.ndarray], genuine: Sequenc
     """Write a verification set (pickle protocol 2), whole or not at all; Python 2 and every NumPy can read it.
 
     images: 2P picture files' bytes or uint8 [112, 112, 3] RGB (encoded as JPEG of ``quality``). genuine: P booleans.
-    Raises ValueError for lengths that do not fit, pictures of another kind or shape, and other flags.
+    Raises ValueError for lengths that do not fit, pictures of another kind or shape, other flags, and pairs that are
+    all genuine or all impostor.
     """
     plain = (bool(flag) if isinstance(flag, np.bool_) else flag for flag in genuine)
     flags = [_flag(flag, f"{path}, pair {pair}") for pair, flag in enumerate(plain)]
     _lists((list(images), flags), path)
+    _check_sides(flags, path)
     stored = [_encoded(image, f"{path}, picture {position}", quality) for position, image in enumerate(images)]
     with files.whole_file(Path(path)) as temporary:
         temporary.write_bytes(pickle.dumps((stored, flags), 2))

@@ -41,6 +41,8 @@ class DrawnPairs:
     faces: the distinct pictures; their identity is what is resampled. index: int64 [2P], the pictures at positions
     2i and 2i + 1 of pair i, in ten folds of equal size. kinds: which mask kinds are drawn. released: add the
     published code's protocol, which masks all positions from P on: half of the pairs have two masks, the others none.
+    named: whether the identities are people; otherwise they are connected components of equal pictures and genuine
+    pairs, because the set does not name its people.
     """
 
     name: str
@@ -48,6 +50,7 @@ class DrawnPairs:
     index: Tensor
     kinds: tuple[str, ...] = MASK_KINDS
     released: bool = False
+    named: bool = False
 
     def __post_init__(self) -> None:
         if self.index.ndim != 1 or len(self.index) == 0 or len(self.index) % 2:
@@ -65,13 +68,19 @@ class DrawnPairs:
         """What is compared with what, for a reader."""
         genuine = int((self.faces.identity[self.index[::2]] == self.faces.identity[self.index[1::2]]).sum())
         pairs = len(self.index) // 2
+        people = "people" if self.named else "connected components of equal pictures and genuine pairs"
         return (
             f"{self.name}: {pairs:,} published pairs, {genuine:,} *genuine* and {pairs - genuine:,} *impostor*, in"
             f" {FOLDS} folds, of {len(self.faces):,} distinct pictures. The same pairs are compared as they are, with a"
             " mask drawn on exactly one face of each pair (masked-unmasked), on either side, and on both"
-            f" (masked-masked). Resampled: {self.identities:,} connected components of equal pictures and genuine"
-            " pairs, because such a set does not name its people."
+            f" (masked-masked). Resampled: {self.identities:,} {people}"
+            f"{'' if self.named else ', because such a set does not name its people'}."
         )
+
+    @property
+    def pictures(self) -> int:
+        """Number of faces, with and without drawn masks, of which ``templates`` makes templates."""
+        return len(self.faces) + len(self.kinds) * len(self.index)
 
     def templates(self, recogniser: Callable[[Tensor], Tensor]) -> Templates:
         """Return templates: "none" of the distinct pictures [M, D]; of each mask kind by position [2P, D]."""
@@ -121,6 +130,20 @@ class DrawnSet:
     def identities(self) -> int:
         """Number of people."""
         return self.faces.identities
+
+    @property
+    def in_words(self) -> str:
+        """What is compared with what, for a reader."""
+        return (
+            f"{self.name}: every pair of {len(self.faces):,} pictures of {self.identities:,} people; pairs of one"
+            " person are *genuine*, all others *impostor*. They are compared as they are, with a mask drawn on one"
+            " of the two faces (masked-unmasked, each pair both ways) and with masks on both (masked-masked)."
+        )
+
+    @property
+    def pictures(self) -> int:
+        """Number of faces, with and without drawn masks, of which ``templates`` makes templates."""
+        return (1 + len(self.kinds)) * len(self.faces)
 
     def templates(self, recogniser: Callable[[Tensor], Tensor]) -> Templates:
         """Return templates [N, D] of the faces without masks and with masks of each kind."""

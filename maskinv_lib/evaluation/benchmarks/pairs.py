@@ -1,10 +1,11 @@
 """Text formats of verification sets: pairs.txt in both dialects, MFR2's mask labels, and a session protocol as CSV."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from maskinv_lib.faces.alignment import read_rows
 from maskinv_lib.utils.checks import choose
+from maskinv_lib.utils.texts import read_rows, read_text
 
 NO_MASK = "no-mask"
 """The label of a picture without a mask in MFR2's list."""
@@ -60,7 +61,7 @@ def _lines(path: Path) -> list[tuple[int, str]]:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path} does not exist. Give the path of the text file that came with the set.")
-    texts = [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n")]
+    texts = [line.strip() for line in read_text(path).split("\n")]
     lines = [(line, text) for line, text in enumerate(texts, 1) if text]
     if not lines:
         raise ValueError(f"{path} is empty. Get the whole file.")
@@ -103,7 +104,7 @@ def read_mask_labels(path: Path) -> dict[tuple[str, int], str]:
     """
     labels: dict[tuple[str, int], str] = {}
     for line, text in _lines(path):
-        cells = [cell.strip() for cell in text.split(",")]
+        cells = [cell.strip() for cell in re.split("[,;\t]", text)]
         if len(cells) != 3 or not cells[2]:
             raise ValueError(f"{path} line {line}: expected three columns, person, number, kind of mask or {NO_MASK}.")
         picture = cells[0], _number(cells[1], f"{path} line {line}")

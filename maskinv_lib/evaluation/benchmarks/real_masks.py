@@ -170,6 +170,11 @@ class OneProtocol:
             f" {self.of.confounding(self.protocol)}"
         )
 
+    @property
+    def pictures(self) -> int:
+        """Number of faces of which ``templates`` makes templates."""
+        return len(self.of.faces)
+
     def templates(self, recogniser: Callable[[Tensor], Tensor]) -> dict[str, np.ndarray]:
         """Return the templates, float32 [N, D], under the one name "none": masks are part of the pictures.
 

@@ -68,6 +68,11 @@ class RenderedBenchmark:
             " choice."
         )
 
+    @property
+    def pictures(self) -> int:
+        """Number of faces, with and without drawn masks, of which ``templates`` makes templates."""
+        return (1 + len(MASK_KINDS)) * len(self.faces)
+
     def _sides(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the indices of (references, probes)."""
         reference = np.arange(len(self.faces)) % self.views < self.views // 2

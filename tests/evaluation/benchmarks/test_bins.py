@@ -1,6 +1,7 @@
 """Verification sets: formats, numbering of pictures and pairs, and what a pickle may not do."""
 
 import collections
+import io
 import os
 import pickle
 import struct
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from maskinv_lib.evaluation.benchmarks import bin_pickles
 from maskinv_lib.evaluation.benchmarks.bins import read_bin, write_bin
@@ -64,8 +66,12 @@ def test_a_set_that_python_2_wrote(tmp_path, protocol):
 
 
 @pytest.mark.parametrize("protocol", range(6))
-@pytest.mark.parametrize("flags", [[True, False], [1, 0], [np.True_, np.False_]])
-@pytest.mark.parametrize("kind", ["bytes", "bytearray", "file array", "pixels", "columns", "shared"])
+@pytest.mark.parametrize(
+    "flags",
+    [[True, False], (True, False), [1, 0], [np.True_, np.False_], np.array([True, False]), np.array([1, 0], np.uint8)],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", ["bytes", "bytearray", "file array", "column", "row", "pixels", "columns", "shared"])
 def test_every_protocol_and_every_kind_of_picture(tmp_path, protocol, flags, kind):
     if kind == "bytearray" and protocol < 5:
         pytest.skip("before protocol 5, bytearray is a name of its own: no set holds it")
@@ -74,6 +80,8 @@ def test_every_protocol_and_every_kind_of_picture(tmp_path, protocol, flags, kin
         "bytes": jpeg,
         "bytearray": lambda colour: bytearray(jpeg(colour)),
         "file array": lambda colour: np.frombuffer(jpeg(colour), np.uint8),
+        "column": lambda colour: np.frombuffer(jpeg(colour), np.uint8)[:, None],
+        "row": lambda colour: np.frombuffer(jpeg(colour), np.uint8)[None],
         "pixels": pixels,
         "columns": lambda colour: np.asfortranarray(pixels(colour)),
         "shared": jpeg,
@@ -99,8 +107,9 @@ def test_pixels_keep_their_places(tmp_path, protocol, order):
 
 @pytest.mark.parametrize("protocol", [2, 5])
 @pytest.mark.parametrize(("ours", "other"), [(b"numpy._core", b"numpy.core"), (b"numpy.core", b"numpy._core")])
-def test_arrays_of_the_other_numpy(tmp_path, protocol, ours, other):
-    data = pickle.dumps(([pixels(c) for c in (RED, RED, GREEN, BLUE)], [True, False]), protocol)
+@pytest.mark.parametrize("flags", [[True, False], np.array([True, False])], ids=str)
+def test_arrays_of_the_other_numpy(tmp_path, protocol, ours, other, flags):
+    data = pickle.dumps(([pixels(c) for c in (RED, RED, GREEN, BLUE)], flags), protocol)
     if protocol == 5:  # names there follow their length
         ours, other = (bytes([len(x) + len(b".numeric")]) + x + b".numeric" for x in (ours, other))
         if ours in data:
@@ -109,7 +118,8 @@ def test_arrays_of_the_other_numpy(tmp_path, protocol, ours, other):
             data = data[:at] + struct.pack("<Q", size) + data[at + 8 :].replace(ours, other)
     else:
         data = data.replace(ours, other)
-    assert read_bin(stored(tmp_path / "x.bin", data)).index.tolist() == [0, 0, 1, 2]
+    pair_set = read_bin(stored(tmp_path / "x.bin", data))
+    assert pair_set.index.tolist() == [0, 0, 1, 2] and pair_set.genuine.tolist() == [True, False]
 
 
 def test_writing_and_reading_again(tmp_path):
@@ -127,9 +137,11 @@ def test_writing_and_reading_again(tmp_path):
     ("images", "genuine", "match"),
     [
         ([jpeg(RED)] * 3, [True], "3 pictures and 1 flags"),
+        ([jpeg(RED)] * 6, [True] * 3, "has 3 genuine and 0 impostor pairs.* Add pairs of pictures of two people"),
+        ([jpeg(RED)] * 4, np.zeros(2, bool), "has 0 genuine and 2 impostor pairs.* Add pairs of two pictures of one"),
         ([jpeg(RED)] * 2, [2], "pair 0: its flag must be True or False, not 2"),
-        ([pixels(RED, 96)] * 2, [True], r"picture 0 must be .* not uint8 \[96, 96, 3\]"),
-        (["a.jpg"] * 2, [True], "picture 0 must be .* not str"),
+        ([pixels(RED, 96)] * 4, [True, False], r"picture 0 must be .* not uint8 \[96, 96, 3\]"),
+        (["a.jpg"] * 4, [True, False], "picture 0 must be .* not str"),
     ],
 )
 def test_what_cannot_be_written_leaves_no_file(tmp_path, images, genuine, match):
@@ -171,8 +183,8 @@ def test_people_are_connected_through_pictures_and_genuine_pairs(tmp_path):
 
 
 def test_ten_folds_of_consecutive_pairs(tmp_path):
-    images = [jpeg((10 * i + 5, 50, 50)) for i in range(20)]
-    write_bin(tmp_path / "a.bin", [images[i % 20] for i in range(40)], [True] * 10 + [True] * 10)
+    images = [jpeg((10 * i + 5, 50, 50)) for i in range(40)]
+    write_bin(tmp_path / "a.bin", images, [True, False] * 10)
     assert read_bin(tmp_path / "a.bin").fold.tolist() == [p // 2 for p in range(20)]
 
 
@@ -218,7 +230,7 @@ def test_a_trap_is_refused_and_nothing_runs(tmp_path, monkeypatch, protocol):
         (np.zeros((2, 2), np.float32), "'f4'"),
         (np.array([print], dtype=object), "'O8'"),
         (np.float64(1), "'f8'"),
-        (np.array([True]), "not of uint8"),
+        (np.array(["a"]), "'U1'"),
         (np.uint8(1), "not a boolean"),
         (Calls(np.ndarray, (2,)), r"a call of numpy\.ndarray"),
         (b"cnumpy\nndarray\n}b", "change of a function"),
@@ -258,8 +270,12 @@ ENDLESS.append(ENDLESS)
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        (b"", "no pickle, or one cut short"),
-        (b"hello", "no pickle, or one cut short"),
+        (b"", "is no verification set: it is empty. Download it again"),
+        (b"<html><title>Sign in</title>", "it is a web page, not the file itself"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "it is a Git LFS pointer.*git lfs pull"),
+        (b"hello", "it is a text file"),
+        (jpeg(RED), "it is a picture"),
+        (b"\x00\x01hello", "no pickle, or one cut short"),
         (pickle.dumps((four(), [True, False]), 2)[:-900], "no pickle, or one cut short"),
         (pickle.dumps((four(), [True, False]), 4)[:2000], "no pickle, or one cut short"),
         ([1, 2, 3], "holds no pair of lists"),
@@ -275,12 +291,40 @@ ENDLESS.append(ENDLESS)
         (([*four()[:3], jpeg(BLUE)[:300]], [True, False]), "picture 3 does not decode"),
         (([*four()[:3], jpeg(BLUE, 96)], [True, False]), r"picture 3 is \[96, 96, 3\], not \[112, 112, 3\]"),
         (([*four()[:3], pixels(BLUE).transpose(2, 0, 1)], [True, False]), r"picture 3 is \[3, 112, 112\]"),
+        ((four(), [True, True]), "has 2 genuine and 0 impostor pairs"),
+        ((four(), np.zeros(2, bool)), "has 0 genuine and 2 impostor pairs"),
+        ((four(), np.array([[True, False]])), "holds no pair of lists"),
+        (([*four()[:3], np.ones(9, bool)], [True, False]), "picture 3 is neither bytes nor a uint8 array"),
+        (([jpeg(RED)] * 4, [True, False]), r"pair 1 \(pictures 2 and 3\) is labelled as two people"),
+        (([jpeg(RED)] * 4, [True, True]), "has 2 genuine and 0 impostor pairs"),
         (([*four()[:3], "a.jpg"], [True, False]), "picture 3 is neither bytes nor a uint8 array"),
     ],
 )
 def test_damaged_sets_are_named(tmp_path, content, match):
     with pytest.raises(ValueError, match=rf"bad\.bin.*{match}"):
         read_bin(stored(tmp_path / "bad.bin", content))
+
+
+@pytest.mark.parametrize("protocol", [2, 5])
+def test_booleans_of_other_bytes_are_refused(tmp_path, protocol):
+    odd = np.array([1, 7], np.uint8).view(bool)
+    with pytest.raises(ValueError, match=r"x\.bin contains an array of booleans with other bytes"):
+        read_bin(stored(tmp_path / "x.bin", (four(), odd), protocol))
+
+
+def test_a_folder_in_place_of_a_set(tmp_path):
+    with pytest.raises(ValueError, match="is a folder, not a file"):
+        read_bin(tmp_path)
+
+
+def test_a_picture_that_lies_on_its_side_is_upright(tmp_path):
+    """An orientation tag is honoured as in every other reader of pictures."""
+    image = np.random.default_rng(0).integers(0, 256, (112, 112, 3), dtype=np.uint8)
+    exif, out = Image.Exif(), io.BytesIO()
+    exif[274] = 6
+    Image.fromarray(image).rotate(90).save(out, "PNG", exif=exif)
+    write_bin(tmp_path / "a.bin", [out.getvalue(), *four()[1:]], [True, False])
+    assert np.array_equal(read_bin(tmp_path / "a.bin").images[0].permute(1, 2, 0).numpy(), image)
 
 
 def test_a_missing_set(tmp_path):
