@@ -83,17 +83,21 @@ def read_pictures(
     landmarks: Landmarks = None,
     *,
     listed_in: Path | None = None,
+    find_landmarks: bool = False,
     stretch: float = 1.0,
     limits: Limits = LIMITS,
+    content: bool = False,
 ) -> np.ndarray:
     """Return the aligned faces uint8 [N, 112, 112, 3] of the named pictures below ``root``, in the order of ``names``.
 
     listed_in: the list with these names, to whose folder they may be relative (see ``PictureNames``). Rules and errors
-    are those of ``read_folder``, without skipping; stretch, limits: those of ``align``.
+    are those of ``read_folder``, without skipping, as are find_landmarks and content; stretch, limits: those of
+    ``align``.
     """
     root = Path(root)
     found = _located(root, names, listed_in)
-    pictures = select(root, found, landmarks, stretch=stretch, limits=limits)
+    options = {"stretch": stretch, "limits": limits, "content": content}
+    pictures = select(root, found, landmarks, find=find_landmarks, **options)
     report(root, pictures.problems, len(names), None, pictures.notes)
     images, _, errors = load(pictures)
     report(root, errors, len(names), None)

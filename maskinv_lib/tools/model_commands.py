@@ -43,7 +43,7 @@ def add_to(command: Command) -> None:
     given.model(parser)
     shared.paths(parser, gallery=f"{PEOPLE}; or the file of the command templates")
     parser.add_argument("probes", type=Path, nargs="+", metavar="PROBE", help="pictures to search for")
-    parser.add_argument("--most", type=int, default=5, help="candidates to list for each picture (default: 5)")
+    parser.add_argument("--most", type=shared.count, default=5, help="candidates to list for each picture (default: 5)")
     given.threshold(parser)
     parser.add_argument("--json", action="store_true", help="print the candidates as JSON")
     shared.pictures(parser)
@@ -93,6 +93,9 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _score(options: argparse.Namespace) -> None:
+    import torch
+
+    from maskinv_lib.faces.folders import read_pictures
     from maskinv_lib.tools.identify import score_pairs
     from maskinv_lib.tools.pair_lists import read_pair_list
     from maskinv_lib.utils import files
@@ -101,13 +104,15 @@ def _score(options: argparse.Namespace) -> None:
     threshold = given.chosen_threshold(options, recogniser, optional=True)
     if options.target.exists():
         raise ValueError(f"{options.target} exists already. Choose another name for the scores.")
-    pairs, paths = read_pair_list(options.pairs, options.folder)
-    templates = recogniser.templates(list(paths.values()), _points(options, list(paths.values())))
-    table = score_pairs(templates, list(paths), pairs, threshold)
+    pairs, names = read_pair_list(options.pairs, options.folder)
+    pictures = {"landmarks": options.landmarks, "find_landmarks": options.find_landmarks, "content": True}
+    images = read_pictures(options.folder or options.pairs.parent, names, **pictures)
+    templates = recogniser.templates(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous())
+    table = score_pairs(templates, names, pairs, threshold)
     files.write_text(options.target, table.to_csv(index=False, float_format="%.6f", lineterminator="\n"))
     counts = ", ".join(f"{(table.decision == word).sum():,} {word}" for word in ("same", "different"))
     used = f"{counts}. Used {threshold}" if threshold else "no threshold, so no decision"
-    print(f"{options.target}: {len(table):,} pairs of {len(paths):,} pictures; {used}.")
+    print(f"{options.target}: {len(table):,} pairs of {len(names):,} pictures; {used}.")
 
 
 def _templates(options: argparse.Namespace) -> None:
@@ -164,6 +169,8 @@ def _benchmark(options: argparse.Namespace) -> None:
     from maskinv_lib.utils import files
 
     check_fmr(options.fmr)
+    if options.contract2 and not options.against:
+        raise ValueError("--contract2 is the pixel scaling of the second model: give it with --against, or omit it.")
     models = [given.opened(options)]
     if options.against:
         models.append(given.announced(open_recogniser(options.against, contract=options.contract2)))

@@ -36,9 +36,7 @@ def threshold(parser: argparse.ArgumentParser, fmr: str = "0.01") -> None:
 def verification_set(parser: argparse.ArgumentParser) -> None:
     """Add the verification set and how to open it."""
     parser.add_argument("set", type=Path, metavar="SET", help=SET)
-    parser.add_argument(
-        "--kinds", choices=("seen", "unseen", "both"), default="both", help="kinds of drawn masks (both)"
-    )
+    parser.add_argument("--kinds", choices=("seen", "unseen", "both"), help="kinds of drawn masks (both)")
     parser.add_argument("--protocol", choices=("all-pairs", "official"), default="all-pairs", help="pairs of MFR2")
     parser.add_argument("--pairs", type=Path, help="pairs.txt for a folder of people (default: all pairs)")
     parser.add_argument("--masks", type=Path, help="CSV (image, masked) for a folder of people in real masks")
@@ -48,11 +46,15 @@ def verification_set(parser: argparse.ArgumentParser) -> None:
 def opened_set(options: argparse.Namespace) -> object:
     """Open the verification set of ``verification_set``."""
     from maskinv_lib.evaluation.benchmarks.opening import open_set
+    from maskinv_lib.evaluation.benchmarks.real_masks import OneProtocol
     from maskinv_lib.study.data import MASK_KINDS
 
-    kinds = MASK_KINDS if options.kinds == "both" else (options.kinds,)
+    kinds = (options.kinds,) if options.kinds in MASK_KINDS else MASK_KINDS
     choices = {"kinds": kinds, "protocol": options.protocol, "pairs": options.pairs, "masks": options.masks}
-    return open_set(options.set, **choices, **shared.reading(options))
+    opened_set = open_set(options.set, **choices, **shared.reading(options))
+    if options.kinds and isinstance(opened_set, OneProtocol):
+        raise ValueError(f"{options.set} has real masks, so none are drawn: omit --kinds.")
+    return opened_set
 
 
 def opened(options: argparse.Namespace) -> object:

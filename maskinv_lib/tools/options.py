@@ -46,3 +46,10 @@ def reading(options: argparse.Namespace) -> dict:
 def seed(parser: argparse.ArgumentParser) -> None:
     """Add ``--seed``."""
     parser.add_argument("--seed", type=int, default=0, help="seed of the random draws (default: 0)")
+
+
+def count(text: str) -> int:
+    """Return a whole number from 1 up; anything else is an error of argparse."""
+    if not text.isascii() or not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 up, such as 5, not {text!r}")
+    return int(text)

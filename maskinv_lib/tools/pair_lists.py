@@ -11,8 +11,8 @@ from maskinv_lib.utils.texts import read_rows
 SIDES = ("first", "second")
 
 
-def read_pair_list(path: Path, folder: Path | None = None) -> tuple[list[tuple[str, str]], dict[str, Path]]:
-    """Return the pairs of a list, and the file of each picture by its name below ``folder``.
+def read_pair_list(path: Path, folder: Path | None = None) -> tuple[list[tuple[str, str]], list[str]]:
+    """Return the pairs of a list, and its pictures, each once: names below ``folder``, separated by "/".
 
     path: a CSV with the columns ``first`` and ``second``, or a pairs.txt if it ends in .txt. folder: that of the
     pictures; None takes the folder of the list. Raises ValueError naming file and line for a picture that is not there.
@@ -23,7 +23,7 @@ def read_pair_list(path: Path, folder: Path | None = None) -> tuple[list[tuple[s
         raise ValueError(f"{root} is no folder. Give the folder that contains the pictures of the pairs.")
     names = list_folder(root).pictures
     pairs = _numbered(path, names) if path.suffix.lower() == ".txt" else _named(path, root, names)
-    return pairs, {name: root / name for name in dict.fromkeys(name for pair in pairs for name in pair)}
+    return pairs, list(dict.fromkeys(name for pair in pairs for name in pair))
 
 
 def _named(path: Path, root: Path, names: list[str]) -> list[tuple[str, str]]:

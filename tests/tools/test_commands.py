@@ -146,6 +146,42 @@ def test_score_writes_a_row_per_pair(folder, capsys):
     assert pd.read_csv("bare.csv").decision.isna().all()
 
 
+def test_score_aligns_by_a_list_relative_to_the_folder(folder, capsys):
+    points = ",".join(str(2 * value + 0.5) for point in TEMPLATE for value in point)
+    lines = [",".join(("image", *COLUMNS))]
+    for person in ("p08", "p09"):
+        name = f"{person}/{person}_0001.png"
+        (folder / "large" / person).mkdir(parents=True)
+        Image.open(f"people/{name}").resize((224, 224), Image.Resampling.NEAREST).save(f"large/{person}/1.png")
+        lines.append(f"{person}/1.png,{points}")
+    (folder / "points.csv").write_text("\n".join(lines) + "\n")
+    (folder / "list.csv").write_text("first,second\np08/1.png,p09/1.png\n")
+    arguments = ("score", MODEL, "list.csv", "out.csv", "--folder", "large", "--threshold", "0.5")
+    assert "without landmarks" in refusal(capsys, *arguments) and not (folder / "out.csv").exists()
+    output(capsys, *arguments, "--landmarks", "points.csv")
+    a, b = open_recogniser(MODEL).templates(["people/p08/p08_0001.png", "people/p09/p09_0001.png"])
+    assert pd.read_csv("out.csv").similarity[0] == pytest.approx(float(a @ b), abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["benchmark", MODEL, "people", "--contract2", "zero to one"], "--against"),
+        (["benchmark", MODEL, "people", "--protocol", "official"], "no official pairs"),
+        (["benchmark", MODEL, "people", "--masks", "masks.csv", "--kinds", "seen"], "omit --kinds"),
+        (["calibrate", MODEL, "people", "--fmr", "nan"], "between 0 and 1"),
+        (["identify", MODEL, "people", "nobody.png"], "no picture nobody.png"),
+        (["templates", MODEL, "people", "out.npy"], "end in .npz"),
+    ],
+)
+def test_wrong_options_of_a_model_command_are_one_error(folder, capsys, arguments, text):
+    names = [f"p{p:02d}/p{p:02d}_{n:04d}.png" for p in range(8, 12) for n in range(1, 5)]
+    (folder / "masks.csv").write_text("image,masked\n" + "".join(f"{name},{int('1.png' in name)}\n" for name in names))
+    before = sorted(folder.rglob("*"))
+    assert text in refusal(capsys, *arguments)
+    assert sorted(folder.rglob("*")) == before
+
+
 def test_identify_finds_the_person_in_a_folder_or_in_its_templates(folder, capsys):
     text = output(capsys, "templates", MODEL, "people-to-train", "own.npz")
     assert "32 templates, 16-D, of 8 people" in text

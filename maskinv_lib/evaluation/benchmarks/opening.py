@@ -45,19 +45,24 @@ def open_set(
     without real ones. protocol: "all-pairs", or "official" for MFR2's own. pairs: a pairs.txt for a folder of people;
     without it every pair is compared. masks: a CSV (image, masked) for a folder of people who wear real masks.
     released: add the published code's protocol to a ``.bin``. reading: landmarks, find_landmarks and skip_bad of
-    ``read_folder``, for a folder of people. Raises FileNotFoundError, and ValueError for an option that the form of set
-    does not take and for a set that cannot be judged.
+    ``read_folder``, for a folder of people (the first two also for a session protocol). Raises FileNotFoundError, and
+    ValueError for an option that the form of set does not take and for a set that cannot be judged.
     """
     path = Path(path)
     name = name or path.resolve().stem
     if not path.exists():
         raise FileNotFoundError(f"There is no verification set {path}. Give a .bin, a .csv, or a folder of people.")
-    if path.is_file() and path.suffix != ".csv":
+    if path.suffix == ".csv":
+        _only_for_folders(path, pairs=pairs, masks=masks, skip_bad=reading.get("skip_bad"))
+        return _sessions(path, name, reading).only(SESSIONS, name)
+    if (path / "images.csv").exists() or (path / "mfr2_labels.txt").exists():
+        _only_for_folders(path, pairs=pairs, masks=masks, **reading)
+        return (read_rmfrd if (path / "images.csv").exists() else read_mfr2)(path).only(protocol, name)
+    if protocol == OFFICIAL:
+        raise ValueError(f"{path} has no {OFFICIAL} pairs, as MFR2 has. Omit the protocol, or list pairs (--pairs).")
+    if path.is_file():
         _only_for_folders(path, pairs=pairs, masks=masks, **reading)
         return _bin(path, name, kinds, released)
-    if path.suffix == ".csv" or (path / "images.csv").exists() or (path / "mfr2_labels.txt").exists():
-        _only_for_folders(path, pairs=pairs, masks=masks, **({} if path.suffix == ".csv" else reading))
-        return _published(path, name, reading).only(SESSIONS if path.suffix == ".csv" else protocol, name)
     return _folder(path, name, kinds, pairs, masks, reading)
 
 
@@ -73,12 +78,10 @@ def _bin(path: Path, name: str, kinds: tuple[str, ...], released: bool) -> Drawn
     return DrawnPairs(name=name, faces=faces, index=pairs.index, kinds=kinds, released=released)
 
 
-def _published(path: Path, name: str, reading: dict) -> RealBenchmark:
-    if path.suffix == ".csv":
-        beside = path.parent / "landmarks.csv"
-        landmarks = reading.get("landmarks") or (beside if beside.exists() else None)
-        return read_mfrc(path, path.parent, landmarks, name)
-    return read_rmfrd(path) if (path / "images.csv").exists() else read_mfr2(path)
+def _sessions(path: Path, name: str, reading: dict) -> RealBenchmark:
+    beside = path.parent / "landmarks.csv"
+    landmarks = reading.get("landmarks") or (beside if beside.exists() else None)
+    return read_mfrc(path, path.parent, landmarks, name, find_landmarks=bool(reading.get("find_landmarks")))
 
 
 def _folder(

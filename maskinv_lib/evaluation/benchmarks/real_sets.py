@@ -91,7 +91,9 @@ def lfw_folder(root: Path, pairs: Path, *, masks: Path | None = None, **reading:
     return RealBenchmark(name=name, faces=pictures.faces, masked=masked, listed=listed, all_pairs=False)
 
 
-def read_mfrc(protocol: Path, root: Path, landmarks: Landmarks = None, name: str = "MFRC-21") -> RealBenchmark:
+def read_mfrc(
+    protocol: Path, root: Path, landmarks: Landmarks = None, name: str = "MFRC-21", find_landmarks: bool = False
+) -> RealBenchmark:
     """Read a session protocol as MFRC-21 has it (see ``read_sessions`` for the CSV); pictures lie below ``root``.
 
     Two scenarios, both with masked probes: ``masked-unmasked`` has unmasked references, ``masked-masked`` masked ones.
@@ -102,7 +104,7 @@ def read_mfrc(protocol: Path, root: Path, landmarks: Landmarks = None, name: str
     """
     rows = read_sessions(protocol)
     names = [row.image for row in rows]
-    images = read_pictures(root, names, landmarks, listed_in=Path(protocol))
+    images = read_pictures(root, names, landmarks, listed_in=Path(protocol), find_landmarks=find_landmarks)
     faces = folder_of(images, names, [row.identity for row in rows], name).faces
     masked = np.array([row.masked for row in rows])
     probe = np.array([row.role == "probe" for row in rows])

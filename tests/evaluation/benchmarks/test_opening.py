@@ -81,6 +81,11 @@ def test_options_that_a_set_does_not_take_are_refused(patterned, people, tmp_pat
         open_set(people, find_landmarks=True)
 
 
+def test_only_mfr2_has_official_pairs(people):
+    with pytest.raises(ValueError, match=r"has no official pairs.*--pairs"):
+        open_set(people, protocol="official")
+
+
 def test_a_missing_set_says_what_may_be_given(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"a \.bin, a \.csv, or a folder of people"):
         open_set(tmp_path / "no.bin")
