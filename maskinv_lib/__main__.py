@@ -217,10 +217,12 @@ def _publish(options: argparse.Namespace) -> None:
 
 
 def _publish_models(options: argparse.Namespace) -> None:
+    from maskinv_lib.reports import index
     from maskinv_lib.tools.published_models import publish_models
 
     for folder in publish_models(get_profile(options.profile)):
         print(folder)
+    index.renew_index()
 
 
 def _restore(options: argparse.Namespace) -> None:

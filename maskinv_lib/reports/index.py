@@ -5,6 +5,7 @@ from pathlib import Path
 
 from maskinv_lib.evaluation.verdicts import CLAIMS, in_words
 from maskinv_lib.study.progress import eer_table
+from maskinv_lib.study.runs import MODEL
 from maskinv_lib.utils import files, paths
 
 OUTPUT_MARKS = ("<!-- said by make publish -->", "<!-- end -->")
@@ -45,7 +46,33 @@ def index() -> str:
             parts.append(_ranking_lines(tables / "ranking.csv"))
         parts.append(facts.get("caveat", "") + "\n")
         parts.append(_links(folder))
-    return "\n".join(parts)
+    return "\n".join([*parts, *_weights()])
+
+
+def _weights() -> list[str]:
+    """Return the section on the published weights; nothing where there are none."""
+    models = sorted((paths.results() / "models").glob(f"*/*/{MODEL}"))
+    if not models:
+        return []
+    lines = [
+        "## Weights\n",
+        "The rungs of seed 0, rounded to bfloat16, with their thresholds; MIT licence. They were trained on rendered"
+        " people: for trying the commands and for teaching. On photographs they make many errors. Their own error rates"
+        " are in `thresholds.json`: on another kind of processor, the same training gives slightly other weights than"
+        " those behind the tables.\n",
+        "| profile | stage | bytes | SHA-256 (16 digits) |",
+        "|---|---|---|---|",
+    ]
+    for path in models:
+        folder = path.parent.relative_to(paths.results()).as_posix()
+        _, profile, stage = folder.split("/")
+        lines.append(f"| {profile} | [{stage}]({folder}) | {path.stat().st_size:,} | {files.file_hash(path)} |")
+    return [*lines, ""]
+
+
+def renew_index() -> None:
+    """Write ``results/README.md`` anew."""
+    files.write_text(paths.results() / "README.md", index())
 
 
 def _csv_rows(path: Path) -> list[dict[str, str]]:

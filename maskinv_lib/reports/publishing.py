@@ -17,7 +17,7 @@ from PIL import Image
 
 from maskinv_lib.pipeline import records
 from maskinv_lib.reports.explain import caveat
-from maskinv_lib.reports.index import index, renew_readme
+from maskinv_lib.reports.index import renew_index, renew_readme
 from maskinv_lib.study import jobs, made
 from maskinv_lib.study.recipes import Profile
 from maskinv_lib.study.runs import FACTS, LOG, METRICS, RESAMPLES, Run, find_stage, planned_runs, sweep_runs
@@ -137,7 +137,7 @@ def _replacing(target: Path, lists: bool) -> Iterator[Path]:
             raise ValueError(f"{large}: nothing was replaced. Publish less.")
         with files.in_place_of(target, new), _kept(*texts):
             if lists:
-                files.write_text(texts[0], index())
+                renew_index()
                 renew_readme(texts[1], target)
     finally:
         shutil.rmtree(holder, ignore_errors=True)

@@ -498,7 +498,7 @@ def test_a_file_changed_with_its_old_time_and_size_is_not_published_either(finis
             publishing.publish(profile, stage)
 
 
-STEPS = [(step, None) for step in ("_copy", "clean", "index", "renew_readme", "in place", "interrupted")]
+STEPS = [(step, None) for step in ("_copy", "clean", "renew_index", "renew_readme", "in place", "interrupted")]
 STEPS += [(step, "kd-only") for step in ("_copy", "clean", "in place")]
 
 

@@ -4,11 +4,13 @@ import pytest
 import torch
 
 from maskinv_lib.networks.weights import load_network, read_tensors
+from maskinv_lib.reports import index
 from maskinv_lib.study.profiles import get_profile
 from maskinv_lib.study.runs import MODEL, open_run
 from maskinv_lib.tools import benchmark, published_models
 from maskinv_lib.tools.published_models import models_folder, publish_models
 from maskinv_lib.tools.recogniser import open_recogniser
+from maskinv_lib.utils import files
 from tests import tiny
 from tests.conftest import ROOT
 
@@ -33,6 +35,13 @@ def test_each_rung_is_published_in_half_the_bytes_with_its_own_thresholds(publis
     model = open_recogniser(folder)
     assert model.name == "maskinv-hg" and model.threshold(condition="masked-masked").benchmark == "rendered-test"
     assert model.threshold().low is not None
+
+
+def test_the_index_of_results_lists_them(published):
+    text = index.index()
+    path = published[0] / MODEL
+    assert f"| tiny | [{published[0].name}](models/tiny/{published[0].name}) | {path.stat().st_size:,} |" in text
+    assert files.file_hash(path) in text and text.count("](models/tiny/") == len(published)
 
 
 def test_a_rung_of_other_code_stays_as_it_was_published(published, monkeypatch):
