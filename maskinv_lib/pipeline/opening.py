@@ -37,7 +37,19 @@ def open_all(profile: Profile, path: Path, threads: int | None, show: Show) -> N
     """
     cores = threads or machine.usable_cores()
     torch.set_num_threads(cores)
-    started, sets = time.time(), {}
+    started = time.time()
+    sets, tests = checked_sets(profile, show)
+    if isinstance(profile.faces, RealFaces):
+        show(_expected(profile, tests, cores))
+    files.write_json(path, {"sets": sets, "seconds": round(time.time() - started, 1)})
+
+
+def checked_sets(profile: Profile, show: Show) -> tuple[dict[str, object], list[AnyBenchmark]]:
+    """Open and check every set of a profile; return (name -> what it holds, the benchmarks that were read from files).
+
+    show and errors: those of ``open_all``.
+    """
+    sets: dict[str, object] = {}
     for split in profile.faces.splits:
         faces = faces_of(profile, split, _slowly(split, show))
         sets[split] = {"faces": len(faces), "source": faces.source}
@@ -49,9 +61,7 @@ def open_all(profile: Profile, path: Path, threads: int | None, show: Show) -> N
     if isinstance(profile.faces, RealFaces):
         check_sides(benchmark_of(profile, split="validation"), show)
         check_people(profile.faces, show)
-        show(_expected(profile, list(tests.values()), cores))
-    sets |= {name: benchmark.in_words for name, benchmark in tests.items()}
-    files.write_json(path, {"sets": sets, "seconds": round(time.time() - started, 1)})
+    return sets | {name: benchmark.in_words for name, benchmark in tests.items()}, list(tests.values())
 
 
 def _slowly(split: str, show: Show) -> Callable[[int, int], None]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from maskinv_lib.tools import options as shared
 from maskinv_lib.tools.options import NEW_FOLDER, PEOPLE, Command
+from maskinv_lib.utils import paths
 
 ANY_FOLDER = "folder of pictures, with or without subfolders"
 
@@ -96,3 +97,20 @@ def _data(options: argparse.Namespace) -> None:
     if settings.exists():
         print(f"{settings} exists: its settings replace the default training set, teacher and benchmarks.")
     print(", ".join(f"{states.count(state)} {state}" for state in (COMPLETE, INCOMPLETE, MISSING)))
+    if settings.exists():
+        _check_settings(options.root)
+
+
+def _check_settings(root: Path) -> None:
+    """Open what maskinv.toml names, as a study does first; what cannot train or be judged raises ValueError."""
+    from maskinv_lib.networks.published import import_weights
+    from maskinv_lib.pipeline.opening import checked_sets
+    from maskinv_lib.study.profiles import get_profile
+
+    with paths.data_in(root):
+        profile = get_profile("real")
+    sets, _ = checked_sets(profile, print)
+    network, _ = import_weights(profile.faces.path(profile.faces.teacher), profile.faces.contract or None)
+    faces = ", ".join(f"{sets[split]['faces']:,} faces for {split}" for split in profile.faces.splits)
+    tests = ", ".join(test.name for test in profile.benchmarks)
+    print(f"PROFILE=real can run: {faces}; tests: {tests}; teacher: {network.name}, {network.embedding_size}-D.")

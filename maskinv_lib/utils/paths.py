@@ -1,6 +1,8 @@
 """Folders that the study reads and writes: each is set by an environment variable or lies in the project's folder."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 SETTINGS = ("MASKINV_ROOT", "MASKINV_RUNS", "MASKINV_RESULTS", "MASKINV_DATA")
@@ -36,6 +38,18 @@ def settle() -> None:
     for name in SETTINGS:
         if os.environ.get(name):
             os.environ[name] = str(Path(os.environ[name]).resolve())
+
+
+@contextlib.contextmanager
+def data_in(folder: Path) -> Iterator[None]:
+    """Let ``data`` return ``folder`` in the block."""
+    before = os.environ.get("MASKINV_DATA")
+    os.environ["MASKINV_DATA"] = str(folder.resolve())
+    try:
+        yield
+    finally:
+        os.environ.pop("MASKINV_DATA")
+        os.environ |= {} if before is None else {"MASKINV_DATA": before}
 
 
 def data() -> Path | None:

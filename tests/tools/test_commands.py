@@ -249,10 +249,46 @@ def test_bad_input_is_one_error_and_writes_nothing(folder, capsys, arguments, te
 
 def test_data_counts_the_sets(folder, capsys):
     (folder / "own").mkdir()
-    (folder / "own" / "maskinv.toml").write_text("")
     text = output(capsys, "data", "own")
-    assert text.count("published by:") == 9 and "maskinv.toml exists" in text
-    assert text.endswith("0 complete, 0 incomplete, 9 missing\n")
+    assert text.count("published by:") == 9 and text.endswith("0 complete, 0 incomplete, 9 missing\n")
+
+
+@pytest.fixture
+def own(folder, capsys):
+    """A data folder of one's own; returns a function that writes its maskinv.toml with other settings."""
+    output(capsys, "records", "people-to-train", "own/people")
+    output(capsys, "verification-set", "people", "own/test.bin")
+    save_network(folder / "own/t.safetensors", build_network("compact", 16), {})
+    usual = {"training": "people", "teacher": "t.safetensors", "network": "compact", "embedding_size": 16}
+    usual |= {"validation": 2, "batch": 4, "benchmarks": "[{name = 'own', path = 'test.bin'}]"}
+
+    def settings(**others):
+        values = {name: repr(value) if name != "benchmarks" else value for name, value in {**usual, **others}.items()}
+        (folder / "own/maskinv.toml").write_text("".join(f"{name} = {value}\n" for name, value in values.items()))
+
+    return settings
+
+
+def test_data_opens_what_the_settings_name(own, capsys):
+    own()
+    text = output(capsys, "data", "own")
+    assert "maskinv.toml exists" in text
+    assert "PROFILE=real can run: 24 faces for train, 8 faces for validation; tests: own; teacher: compact" in text
+
+
+@pytest.mark.parametrize(
+    ("others", "text"),
+    [
+        ({"benchmarks": "[{name = 'own', path = 'no.bin'}]"}, "No benchmark"),
+        ({"validation": 9}, "at most 6"),
+        ({"batch": 64}, "24 faces are fewer than a batch of 64"),
+        ({"teacher": "no.pth"}, "no.pth"),
+    ],
+)
+def test_data_refuses_settings_that_cannot_run(own, capsys, others, text):
+    own(**others)
+    assert main(["data", "own"]) == 2
+    assert text in capsys.readouterr().err
 
 
 def test_export_without_the_packages_names_them(folder, capsys, monkeypatch):
