@@ -11,13 +11,14 @@ import pandas as pd
 from jinja2 import Environment
 from matplotlib.figure import Figure
 
+from maskinv_lib.evaluation.evaluate import Case
 from maskinv_lib.evaluation.metrics import NOT_MEASURABLE, OPERATING_POINTS, Metric, rates_at
 from maskinv_lib.evaluation.uncertainty import Interval
 from maskinv_lib.evaluation.verdicts import main_cases
 from maskinv_lib.reports import figures
 from maskinv_lib.reports.comparison import FEW
 from maskinv_lib.reports.tables import cell, title
-from maskinv_lib.study.data import UNMASKED
+from maskinv_lib.study.data import CONDITIONS, UNMASKED
 from maskinv_lib.tools.benchmark import Comparison, Measured
 
 RATES = {
@@ -110,16 +111,26 @@ def findings(result: Comparison) -> str:
     return " ".join(_finding(part, main_cases(result.cases)) for part in result.measured)
 
 
-def _finding(part: Measured, cases: Sequence[tuple[str, str]]) -> str:
-    rates = ", ".join(f"{100 * part.metrics[case]['eer'].value:.2f} % on {title(*case)} pairs" for case in cases)
-    text = f"{part.name} has an EER of {rates}."
-    fixed = {case: part.metrics[case].get("fnmr_at_unmasked_threshold") for case in cases}
-    fixed = {case: metric for case, metric in fixed.items() if metric is not None and metric.value is not None}
-    if not fixed:
+def _finding(part: Measured, cases: Sequence[Case]) -> str:
+    rates = ", ".join(f"{100 * part.metrics[case]['eer'].value:.2f} % {_wearing(case)}" for case in cases)
+    text = f"EER of {part.name}: {rates}."
+    unmasked = part.conditions.evaluations.get((UNMASKED, "none"))
+    if unmasked is None or unmasked.threshold is None:
         return text
-    rejected = ", ".join(f"{100 * metric.value:.1f} % on {title(*case)} pairs" for case, metric in fixed.items())
-    threshold = part.conditions.evaluations[UNMASKED, "none"].threshold
-    return f"{text} At the threshold of unmasked pairs ({threshold:.3f}) it rejects genuine pairs: {rejected}."
+    errors = []
+    for case in cases:
+        rejected, accepted = (part.metrics[case].get(f"{name}_at_unmasked_threshold") for name in ("fnmr", "fmr"))
+        if rejected is not None and rejected.value is not None:
+            words = f"it rejects {100 * rejected.value:.1f} % of genuine pairs"
+            errors.append(f"{_wearing(case)} {words} and accepts {100 * accepted.value:.1f} % of impostor pairs")
+    return f"{text} At the threshold that unmasked pairs fix ({unmasked.threshold:.3f}): {'; '.join(errors)}."
+
+
+WEARING = dict(zip(CONDITIONS, ("without masks", "with one masked face", "with two masked faces"), strict=True))
+
+
+def _wearing(case: Case) -> str:
+    return WEARING[case[0]] + ("" if case[1] == "none" else f" ({case[1]} masks)")
 
 
 def sections(result: Comparison) -> list[tuple[str, str, pd.DataFrame]]:
@@ -156,14 +167,14 @@ def as_text(result: Comparison) -> str:
     return "\n\n".join(parts)
 
 
-def _det(result: Comparison, cases: Sequence[tuple[str, str]]) -> Figure:
+def _det(result: Comparison, cases: Sequence[Case]) -> Figure:
     panels = {title(*case): {part.name: part.conditions.curves[case] for part in result.measured} for case in cases}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Data has no positive values")  # a condition without errors
         return figures.det_curves(panels)
 
 
-def _scores(part: Measured, cases: Sequence[tuple[str, str]]) -> Figure | None:
+def _scores(part: Measured, cases: Sequence[Case]) -> Figure | None:
     shown = {title(*case): part.conditions.comparisons[case] for case in cases}
     shown = {name: pairs for name, pairs in shown.items() if pairs.genuine.sum() >= FEW}
     unmasked = part.conditions.evaluations.get((UNMASKED, "none"))

@@ -103,7 +103,9 @@ def test_text_has_each_condition_and_the_finding(quick, on, model):
     text = as_text(result)
     assert findings(result) in text and "masked-masked, unseen masks" in text
     eer = result.measured[0].metrics["unmasked-unmasked", "none"]["eer"].value
-    assert f"{100 * eer:.2f} % on unmasked-unmasked pairs" in findings(result)
+    assert f"{100 * eer:.2f} % without masks" in findings(result)
+    masked = result.measured[0].metrics["masked-masked", "unseen"]["fnmr_at_unmasked_threshold"].value
+    assert f"with two masked faces (unseen masks) it rejects {100 * masked:.1f} % of genuine pairs" in findings(result)
 
 
 def test_thresholds_accept_what_their_fmr_allows(quick, on, model, patterned):
