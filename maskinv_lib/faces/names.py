@@ -48,7 +48,8 @@ class PictureNames:
 
     names: relative to ``root``, separated by "/". folders: further folders to which names of the list may be relative,
     such as the list's own. A name is also found if it is absolute, begins with "./", has backslashes, or differs in
-    upper and lower case or in the encoding of accents. bare: so is a file's name without its folder.
+    upper and lower case or in the encoding of accents. bare: so is the end of a picture's path, such as its file's
+    name alone.
     """
 
     def __init__(self, names: Iterable[str], root: Path, folders: Iterable[Path] = (), bare: bool = False) -> None:
@@ -60,7 +61,9 @@ class PictureNames:
         self._bare: dict[str, set[str]] = {}
         for name in names:
             if bare:
-                self._bare.setdefault(folded(os.path.basename(name)), set()).add(name)
+                parts = name.replace(os.sep, "/").split("/")
+                for start in range(len(parts)):
+                    self._bare.setdefault(folded("/".join(parts[start:])), set()).add(name)
             for folder in {self._folders[0], real}:
                 path = os.path.normpath(os.path.join(folder, name))
                 self._exact[path] = name

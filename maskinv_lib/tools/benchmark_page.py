@@ -144,8 +144,8 @@ def sections(result: Comparison) -> list[tuple[str, str, pd.DataFrame]]:
         ),
         (
             f"One threshold, fixed on unmasked pairs at FMR {one_percent}",
-            "What an operator sees who sets a threshold without masks: under masks, how many impostors are accepted"
-            " (FMR) and how many people are rejected (FNMR).",
+            "What an operator sees who sets a threshold without masks: under masks, which share of the impostor pairs"
+            " is accepted (FMR) and of the genuine pairs rejected (FNMR).",
             fixed_threshold_table(result),
         ),
     ]
@@ -197,7 +197,7 @@ def page(result: Comparison) -> str:
         (
             "DET curves",
             "FNMR against FMR at every threshold; lower and further left is better. In the grey area there are too few"
-            " impostor pairs to measure.",
+            " impostor pairs to measure. A network without errors has no line. Masks are of unseen kinds, or real.",
             _picture(_det(result, cases)),
         )
     ]

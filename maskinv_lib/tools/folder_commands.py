@@ -99,6 +99,8 @@ def _data(options: argparse.Namespace) -> None:
     print(", ".join(f"{states.count(state)} {state}" for state in (COMPLETE, INCOMPLETE, MISSING)))
     if settings.exists():
         _check_settings(options.root)
+    else:
+        print(f"Files of other names need {settings}: it names them, and this command then opens and checks them.")
 
 
 def _check_settings(root: Path) -> None:

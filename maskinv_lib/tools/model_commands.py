@@ -70,7 +70,11 @@ def add_to(command: Command) -> None:
     parser.add_argument("--condition", default="", help="one mask condition (default: all that the set has)")
     parser.add_argument("--output", type=Path, default=Path("thresholds.json"), help="file to write (thresholds.json)")
 
-    parser = command("export", _export, "Write a network as ONNX: raw pixels in, embeddings out, any batch size.")
+    parser = command(
+        "export",
+        _export,
+        "Write a torch network (of a run, or weights) as ONNX: raw pixels in, embeddings out, any batch size.",
+    )
     given.model(parser)
     shared.paths(parser, target="file to write, ending in .onnx")
 
@@ -129,6 +133,7 @@ def _templates(options: argparse.Namespace) -> None:
 
 def _identify(options: argparse.Namespace) -> None:
     from maskinv_lib.tools.identify import candidates, in_words, open_gallery
+    from maskinv_lib.tools.thresholds import decide
 
     recogniser = given.opened(options)
     threshold = given.chosen_threshold(options, recogniser, optional=True)
@@ -136,7 +141,8 @@ def _identify(options: argparse.Namespace) -> None:
     templates = recogniser.templates(options.probes, _points(options, options.probes))
     table = candidates(templates, [str(path) for path in options.probes], gallery, threshold, options.most)
     if options.json:
-        print(json.dumps(table.to_dict("records"), indent=1))
+        about = {"threshold": None if threshold is None else decide(0.0, threshold).as_json()["threshold"]}
+        print(json.dumps({**about, "candidates": table.to_dict("records")}, indent=1))
         return
     print(table.to_string(index=False, float_format="{:.3f}".format))
     print(in_words(gallery, threshold))
@@ -145,12 +151,15 @@ def _identify(options: argparse.Namespace) -> None:
 def _shared(options: argparse.Namespace) -> None:
     from maskinv_lib.faces.folders import read_folder
     from maskinv_lib.tools.shared_people import shared_people, summary
-    from maskinv_lib.tools.thresholds import lowest_measured
+    from maskinv_lib.tools.thresholds import lowest_measured, read_thresholds
 
     recogniser = given.opened(options)
-    threshold = given.chosen_threshold(options, recogniser)
-    if options.fmr is None and options.threshold is None:
+    if options.thresholds is not None:
+        recogniser.thresholds = read_thresholds(options.thresholds, recogniser.sha256)
+    if options.fmr is None and options.threshold is None and recogniser.thresholds:
         threshold = lowest_measured(recogniser.thresholds, condition=options.condition, benchmark=options.benchmark)
+    else:
+        threshold = given.chosen_threshold(options, recogniser)
     a, b = (read_folder(folder, content=True, **shared.reading(options)) for folder in (options.a, options.b))
     table = shared_people(a, b, recogniser, threshold)
     if len(table):

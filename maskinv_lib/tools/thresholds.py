@@ -111,22 +111,26 @@ def select_threshold(
     thresholds: Sequence[Threshold],
     *,
     condition: str = UNMASKED,
-    fmr: float = 0.01,
+    fmr: float | None = None,
     benchmark: str = "",
     mask_kinds: str = "",
 ) -> Threshold:
     """Return the threshold for a mask condition at an FMR.
 
-    benchmark: "" takes the one with most impostor pairs. mask_kinds: "" takes masks that training did not draw. For an
-    unknown choice, raises ValueError naming the known ones.
+    fmr: None takes 0.01, or the only one that is stored. benchmark: "" takes the one with most impostor pairs.
+    mask_kinds: "" takes masks that training did not draw. For an unknown choice, raises ValueError naming the known
+    ones.
     """
     for name, value in {"condition": condition, "benchmark": benchmark, "mask_kinds": mask_kinds}.items():
         if value:
             checks.choose(name, value, dict.fromkeys(getattr(threshold, name) for threshold in thresholds))
             thresholds = [threshold for threshold in thresholds if getattr(threshold, name) == value]
     rates = sorted({threshold.fmr for threshold in thresholds})
+    fmr = (rates[0] if len(rates) == 1 else 0.01) if fmr is None else fmr
     if fmr not in rates:
-        raise ValueError(f"No threshold is stored for FMR {fmr!r}. Known: {', '.join(map(str, rates))}.")
+        raise ValueError(
+            f"No threshold is stored for FMR {fmr!r}. Choose one with --fmr: {', '.join(map(str, rates))}."
+        )
     preference = {"unseen": 2, "real": 2, "none": 1}
     return max(
         (threshold for threshold in thresholds if threshold.fmr == fmr),

@@ -92,3 +92,12 @@ def test_points_of_files_come_from_a_list_or_the_detector(patterned, tmp_path, m
         landmarks_of(paths, {"elsewhere.png": TEMPLATE})
     with pytest.raises(ValueError, match=r"row of x/ben\.png is empty: no face was found"):
         landmarks_of(paths, listed | {"ben.png": None})
+
+
+def test_a_list_may_name_the_end_of_a_path(tmp_path):
+    points = np.array(TEMPLATE)
+    paths = ["photos/ann/1.png", "photos/ben/1.png"]
+    found = landmarks_of(paths, {"ann/1.png": points, "ben\\1.png": points + 1})
+    assert found["photos/ann/1.png"][0, 0] == points[0, 0] and found["photos/ben/1.png"][0, 0] == points[0, 0] + 1
+    with pytest.raises(ValueError, match="may mean"):
+        landmarks_of(paths, {"1.png": points})

@@ -125,7 +125,8 @@ def test_own_thresholds_serve_the_other_commands(folder, capsys):
     own = ("--thresholds", "thresholds.json", "--fmr", "0.05")
     decision = json.loads(output(capsys, "compare", MODEL, "ann.png", "ann.png", "--json", *own))
     assert decision["threshold"]["value"] == clean["value"] and decision["threshold"]["benchmark"] == "people-to-train"
-    assert f"threshold {clean['value']:.3f}" in output(capsys, "shared", MODEL, "people-to-train", "people", *own)
+    assert f"threshold {clean['value']:.3f}" in output(capsys, "shared", MODEL, "people-to-train", "people", *own[:2])
+    assert json.loads(output(capsys, "compare", MODEL, "ann.png", "ann.png", "--json", *own[:2])) == decision
     save_network(folder / "bare.safetensors", build_network("compact", 16), {})
     assert "another model" in refusal(capsys, "compare", "bare.safetensors", "ann.png", "ann.png", *own)
 
@@ -190,6 +191,8 @@ def test_identify_finds_the_person_in_a_folder_or_in_its_templates(folder, capsy
     assert by_folder == output(capsys, "identify", MODEL, "own.npz", *ann)
     assert "8 people, 32 pictures" in by_folder and "pictures of the gallery reach" in by_folder
     rows = json.loads(output(capsys, "identify", MODEL, "own.npz", *ann, "--json"))
+    assert rows["threshold"]["value"] == 0.5 and len(rows["candidates"]) == 2
+    rows = rows["candidates"]
     assert [row["rank"] for row in rows] == [1, 2] and rows[0]["similarity"] >= rows[1]["similarity"]
     assert "exists already" in refusal(capsys, "templates", MODEL, "people-to-train", "own.npz")
 
@@ -250,7 +253,7 @@ def test_bad_input_is_one_error_and_writes_nothing(folder, capsys, arguments, te
 def test_data_counts_the_sets(folder, capsys):
     (folder / "own").mkdir()
     text = output(capsys, "data", "own")
-    assert text.count("published by:") == 9 and text.endswith("0 complete, 0 incomplete, 9 missing\n")
+    assert text.count("published by:") == 9 and "0 complete, 0 incomplete, 9 missing\nFiles of other names" in text
 
 
 @pytest.fixture

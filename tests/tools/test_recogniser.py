@@ -110,7 +110,7 @@ def test_the_threshold_is_chosen_by_condition_and_kinds(opened):
         ({"condition": "maskd-masked"}, "Did you mean 'masked-masked'"),
         ({"benchmark": "lfw"}, "Unknown benchmark 'lfw'.*rendered-test"),
         ({"condition": "masked-masked", "mask_kinds": "none"}, "Known: seen, unseen"),
-        ({"fmr": 0.02}, r"FMR 0\.02\. Known: 0\.001, 0\.01"),
+        ({"fmr": 0.02}, r"FMR 0\.02\. Choose one with --fmr: 0\.001, 0\.01"),
     ],
 )
 def test_unknown_choices_are_refused(opened, choices, message):

@@ -69,6 +69,12 @@ def test_selection_prefers_unseen_masks_and_names_what_is_known():
         select_threshold(STORED, condition="masked")
 
 
+def test_the_only_rate_of_a_file_is_its_default():
+    assert select_threshold([at(0.7, 0.05)]).value == 0.7
+    with pytest.raises(ValueError, match=r"FMR 0\.01\. Choose one with --fmr: 0\.02, 0\.05"):
+        select_threshold([at(0.7, 0.05), at(0.8, 0.02)])
+
+
 def test_the_lowest_measured_threshold_is_found():
     assert lowest_measured(STORED).value == 0.3
     assert lowest_measured([at(0.9, 0.001), *STORED]).value == 0.9
