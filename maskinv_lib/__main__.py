@@ -37,7 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             return _run(arguments)
         finally:
-            sys.stdout.flush()
+            if sys.stdout is not None:  # it is None where the caller closed it
+                sys.stdout.flush()
     except BrokenPipeError:
         with contextlib.suppress(OSError):  # at its end, Python would write what is left
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -61,8 +62,11 @@ def _run(arguments: list[str] | None) -> int:
         print(f"{type(error).__name__}: {error}{remedy and f'. {remedy}'}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("Stopped. The same command again continues where this one stopped.", file=sys.stderr)
+        print("Stopped. The same command of the study continues where this one stopped.", file=sys.stderr)
         return 130
+    except Exception as error:  # exit code 1 would mean "different people"
+        print(f"{type(error).__name__}: {error} (a fault of this program: please report it)", file=sys.stderr)
+        return 2
 
 
 @contextlib.contextmanager

@@ -60,7 +60,7 @@ class ForeignRecogniser:
         count = len(faces)
         try:
             result = self._embed(faces)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             reason = f"{type(error).__name__}: {error}"
             raise RuntimeError(f"{self.name} failed on faces uint8 {list(faces.shape)} ({reason}).") from error
         floats = isinstance(result, np.ndarray) and result.dtype.kind == "f"

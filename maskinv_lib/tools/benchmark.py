@@ -92,11 +92,19 @@ def benchmark(
 def _measured(model: OpenedRecogniser, on: VerificationSet, fmr: float, show: Callable[[str], None]) -> Measured:
     templates = on.templates(_counting(model, on.pictures, show))
     conditions = evaluate_conditions(on, templates, resamples=RESAMPLES, threshold_fmr=fmr)
+    _require_conditions(on, conditions.evaluations)
     metrics = {
         case: {name: metric_over_seeds([evaluation], name) for name in evaluation.metrics}
         for case, evaluation in conditions.evaluations.items()
     }
     return Measured(name=model.name, sha256=model.sha256, conditions=conditions, metrics=metrics)
+
+
+def _require_conditions(on: VerificationSet, conditions: Mapping[Case, object]) -> None:
+    if not conditions:
+        raise ValueError(
+            f"{on.name} has no condition with genuine and impostor pairs. Error rates need both: {on.in_words}"
+        )
 
 
 def _counting(model: OpenedRecogniser, total: int, show: Callable[[str], None]) -> Callable[[Tensor], Tensor]:
@@ -171,7 +179,8 @@ def as_json(result: Comparison) -> dict:
     """Return the result as JSON data: no picture, no name of a person, no score of a single pair."""
     frames = {"metrics": metrics_frame(result), "differences": differences_frame(result)}
     tables = {
-        name: frame.astype(object).where(frame.notna(), None).to_dict("records") for name, frame in frames.items()
+        name: frame.astype(object).where(frame.notna() & ~frame.isin([np.inf, -np.inf]), None).to_dict("records")
+        for name, frame in frames.items()
     }
     about = {"library": f"maskinv {__version__}", "set": result.set_name, "set_in_words": result.set_in_words}
     models = [{"name": part.name, "sha256": part.sha256} for part in result.measured]
@@ -196,6 +205,7 @@ def calibrate(
         check_fmr(rate)
     pairs = on.comparisons(on.templates(_counting(model, on.pictures, show)))
     by_case = {(name, kinds): part for name, kinds, part in pairs}
+    _require_conditions(on, by_case)
     if condition:
         checks.choose("condition", condition, dict.fromkeys(name for name, _ in by_case))
         by_case = {case: part for case, part in by_case.items() if case[0] == condition}

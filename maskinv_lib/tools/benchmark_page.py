@@ -192,7 +192,7 @@ def _picture(figure: Figure) -> str:
 
 def page(result: Comparison) -> str:
     """Return the result as one HTML page with its figures inside: no script, no address of another page or file."""
-    cases = main_cases(result.cases)
+    cases = main_cases(result.cases) or result.cases
     pictures = [
         (
             "DET curves",

@@ -1,6 +1,8 @@
 """Templates of a folder as a file, many scored pairs, and the search for one person among many (1:N)."""
 
 import math
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,9 @@ from maskinv_lib.networks.templates import similarity
 from maskinv_lib.tools.recogniser import OpenedRecogniser
 from maskinv_lib.tools.thresholds import Threshold, decide
 from maskinv_lib.utils import files
+
+DAMAGED = (EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
+"""Further errors that reading a damaged .npz may raise."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,15 +75,19 @@ def read_templates(path: Path, recogniser: OpenedRecogniser) -> Gallery:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             content = {name: arrays[name] for name in ("names", "person", "embeddings", "model", "model_sha256")}
-    except (OSError, ValueError, KeyError, EOFError) as error:
+            templates = torch.from_numpy(content["embeddings"].astype(np.float32))
+            names, person = (tuple(content[name].tolist()) for name in ("names", "person"))
+            if templates.ndim != 2 or not 0 < len(templates) == len(names) == len(person):
+                raise ValueError(f"embeddings {list(templates.shape)}, {len(names)} names, {len(person)} people")
+            if not bool(((templates.norm(dim=1) - 1).abs() < 1e-3).all()):
+                raise ValueError("an embedding is not of unit length")
+    except (*DAMAGED, OSError, ValueError, KeyError) as error:
         raise ValueError(f"{path} is no file of templates ({error}). Make it with the command templates.") from None
-    if str(content["model_sha256"]) != (recogniser.sha256 or ""):
+    about = str(content["model_sha256"]), str(content["model"])
+    if about[0] != (recogniser.sha256 or "") or (not about[0] and about[1] != recogniser.name):
         model = f"{content['model']}, SHA-256 {content['model_sha256'] or 'unknown'}"
         raise ValueError(f"{path} has templates of another model ({model}). Make them again with this one.")
-    templates = torch.from_numpy(content["embeddings"]).float()
-    return Gallery(
-        templates=templates, names=tuple(content["names"].tolist()), person=tuple(content["person"].tolist())
-    )
+    return Gallery(templates=templates, names=names, person=person)
 
 
 def open_gallery(path: Path, recogniser: OpenedRecogniser, **reading: object) -> Gallery:

@@ -155,7 +155,7 @@ def _shared(options: argparse.Namespace) -> None:
 
     recogniser = given.opened(options)
     if options.thresholds is not None:
-        recogniser.thresholds = read_thresholds(options.thresholds, recogniser.sha256)
+        recogniser.thresholds = read_thresholds(options.thresholds, recogniser.sha256, recogniser.name)
     if options.fmr is None and options.threshold is None and recogniser.thresholds:
         threshold = lowest_measured(recogniser.thresholds, condition=options.condition, benchmark=options.benchmark)
     else:

@@ -87,7 +87,7 @@ def chosen_threshold(options: argparse.Namespace, recogniser: object, optional: 
             raise ValueError(f"{given} selects one of stored thresholds: omit it, or omit --threshold.")
         return fixed_threshold(options.threshold)
     if options.thresholds is not None:
-        recogniser.thresholds = read_thresholds(options.thresholds, recogniser.sha256)
+        recogniser.thresholds = read_thresholds(options.thresholds, recogniser.sha256, recogniser.name)
     if optional and not recogniser.thresholds and not selecting:
         return None
     return recogniser.threshold(**selecting)

@@ -40,6 +40,9 @@ def publish_models(profile: Profile, show: Callable[[str], None] = print) -> lis
         raise ValueError(f"The weights of {profile.name} were trained on real people: they are not published.")
     runs = [run for run in planned_runs(profile, range(1)) if run.is_rung]
     current = [run for run in runs if _is_current(run)]
+    if not current:
+        command = f"make study PROFILE={profile.name}"
+        raise ValueError(f"No rung of {profile.name} was trained here with today's code. Train them with: {command}")
     for run in runs:
         if run not in current:
             show(f"{run.label()} was not trained here with today's code: its published weights stay as they are.")

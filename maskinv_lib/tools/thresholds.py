@@ -153,10 +153,11 @@ def thresholds_json(model: str, sha256: str | None, thresholds: Sequence[Thresho
     return {"model": model, "sha256": sha256, "thresholds": [dataclasses.asdict(part) for part in thresholds]}
 
 
-def read_thresholds(path: Path, sha256: str | None) -> list[Threshold]:
+def read_thresholds(path: Path, sha256: str | None, model_name: str = "") -> list[Threshold]:
     """Return the thresholds of a file that ``calibrate`` or ``benchmark`` wrote for the model with this hash.
 
-    Raises FileNotFoundError, and ValueError for another kind of file and for thresholds of another model.
+    A Python function has no hash: its name counts. Raises FileNotFoundError, and ValueError for another kind of file,
+    for a value that no threshold can have, and for thresholds of another model.
     """
     path = Path(path)
     if not path.is_file():
@@ -167,10 +168,30 @@ def read_thresholds(path: Path, sha256: str | None) -> list[Threshold]:
         model, made_for = record["model"], record["sha256"]
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is no file of thresholds ({error!r}). Make one with the command calibrate.") from None
-    if made_for != sha256:
+    wrong = [number for number, threshold in enumerate(thresholds, 1) if not _is_possible(threshold)]
+    if wrong or not thresholds:
+        problem = f"its threshold {wrong[0]} has an impossible value" if wrong else "it has no threshold"
+        raise ValueError(f"{path}: {problem}. Make it again with the command calibrate.")
+    if made_for != sha256 or (sha256 is None and model_name and model != model_name):
         reason = f"{path} has the thresholds of another model ({model}, SHA-256 {made_for}; this one has {sha256})"
         raise ValueError(f"{reason}. A threshold is valid for its model alone: calibrate this one.")
     return thresholds
+
+
+def _is_possible(threshold: Threshold) -> bool:
+    def number(value: object, low: float, high: float) -> bool:
+        return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+
+    scores = (threshold.value, threshold.low, threshold.high)
+    measured = threshold.value is None or number(threshold.fnmr, 0, 1)
+    texts = (threshold.benchmark, threshold.condition, threshold.mask_kinds)
+    return (
+        all(score is None or number(score, -1, 1) for score in scores)
+        and measured
+        and number(threshold.fmr, 0, 1)
+        and type(threshold.impostor) is int
+        and all(isinstance(text, str) for text in texts)
+    )
 
 
 def stored_thresholds(folder: Path, facts: dict) -> list[Threshold]:

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import signal
 from pathlib import Path
 
 import nbformat
@@ -511,11 +510,14 @@ def test_a_publication_that_fails_changes_nothing(finished, profile, monkeypatch
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
+    def interrupt(*_):
+        raise KeyboardInterrupt  # not by a signal: a process in the background may ignore SIGINT
+
     if step == "in place":
         rename = Path.rename
         monkeypatch.setattr(Path, "rename", lambda path, to: full() if path.name == "new" else rename(path, to))
     elif step == "interrupted":
-        monkeypatch.setattr(publishing, "renew_readme", lambda *_: signal.raise_signal(signal.SIGINT))
+        monkeypatch.setattr(publishing, "renew_readme", interrupt)
     else:
         monkeypatch.setattr(publishing, step, full)
     put(finished / "seed-0/kd-only/log.jsonl", '{"step": 14}\n')

@@ -1,5 +1,6 @@
 """A model on a set: numbers as computed directly from the scores, differences of a model to itself, thresholds."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from maskinv_lib.evaluation.benchmarks.drawn import DrawnSet
 from maskinv_lib.evaluation.metrics import curve_of_scores, equal_error_rate, fnmr_at_fmr
 from maskinv_lib.tools import benchmark as module
-from maskinv_lib.tools.benchmark import benchmark, calibrate, differences_frame, metrics_frame, write_results
+from maskinv_lib.tools.benchmark import as_json, benchmark, calibrate, differences_frame, metrics_frame, write_results
 from maskinv_lib.tools.benchmark_page import as_text, findings, page
 from maskinv_lib.tools.thresholds import read_thresholds
 from tests.tools.models import block_templates, pixel_model
@@ -139,3 +140,11 @@ def test_progress_counts_all_faces(quick, on, model, monkeypatch):
     calibrate(model, on, rates=(0.05,), show=lines.append)
     assert f"{on.pictures:,} of {on.pictures:,} faces" in lines[-1]
     assert on.pictures == 3 * 48 and torch.is_tensor(on.faces.images)
+
+
+def test_infinite_ratios_are_null_in_json(quick, on, model):
+    result = benchmark([model], on)
+    metrics = result.measured[0].metrics["unmasked-unmasked", "none"]
+    metrics["fdr"] = dataclasses.replace(metrics["fdr"], value=np.inf, high=np.inf)
+    rows = json.loads(json.dumps(as_json(result), allow_nan=False))["metrics"]
+    assert next(row for row in rows if row["metric"] == "fdr")["value"] is None

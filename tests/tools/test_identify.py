@@ -115,3 +115,24 @@ def test_pairs_are_scored_by_their_cosine():
     assert table.similarity.tolist() == pytest.approx([0.5**0.5, 0, 1])
     assert table.decision.tolist() == ["same", "different", "same"]
     assert score_pairs(templates, ["a", "b", "c"], [("a", "b")], None).decision.tolist() == [""]
+
+
+@pytest.mark.parametrize("damage", ["cut", "nan", "flat", "text", "fewer", "other"])
+def test_damaged_templates_are_refused(tmp_path, monkeypatch, gallery, damage):
+    model, path = pixel_model(tmp_path, monkeypatch), tmp_path / "t.npz"
+    write_templates(gallery, model, path)
+    with np.load(path) as arrays:
+        content = dict(arrays)
+    if damage == "nan":
+        content["embeddings"][0, 0] = np.nan
+    content |= {
+        "flat": {"embeddings": content["embeddings"][0]},
+        "text": {"embeddings": np.array(["a"])},
+        "fewer": {"names": content["names"][:2]},
+        "other": {"model": np.array("another:function")},
+    }.get(damage, {})
+    np.savez(path, **content)
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:700])
+    with pytest.raises(ValueError, match="another model" if damage == "other" else "no file of templates"):
+        read_templates(path, model)

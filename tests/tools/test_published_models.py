@@ -53,6 +53,12 @@ def test_a_rung_of_other_code_stays_as_it_was_published(published, monkeypatch):
     assert {folder: (folder / MODEL).read_bytes() for folder in published} == before
 
 
+def test_without_a_trained_rung_nothing_is_published(published, monkeypatch):
+    monkeypatch.setattr(published_models, "_is_current", lambda run: False)
+    with pytest.raises(ValueError, match="make study PROFILE=tiny"):
+        publish_models(get_profile("tiny"))
+
+
 def test_weights_of_real_people_are_never_published(monkeypatch):
     monkeypatch.delenv("MASKINV_DATA", raising=False)
     with pytest.raises(ValueError, match="real people"):

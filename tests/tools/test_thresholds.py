@@ -92,3 +92,25 @@ def test_a_decision_as_json_has_no_number_that_json_lacks():
     assert record["decision"] == "same" and record["threshold"]["fmr"] is None and record["similarity"] == 0.7
     assert decide(0.9, STORED[1]).as_json()["decision"] is None
     assert dataclasses.asdict(STORED[0])["low"] == 0.28
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"value": float("nan")}, {"value": 2.0}, {"value": "0.4"}, {"fnmr": None}, {"fmr": "0.01"}, {"impostor": "x"}],
+)
+def test_impossible_values_are_refused(path, change):
+    record = json.loads(path.read_text())
+    record["thresholds"][0] |= change
+    path.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="threshold 1 has an impossible value"):
+        read_thresholds(path, "abc")
+
+
+def test_a_file_without_thresholds_and_one_of_another_function_are_refused(path):
+    files.write_json(path, thresholds_json("m:f", None, []))
+    with pytest.raises(ValueError, match="no threshold"):
+        read_thresholds(path, None)
+    files.write_json(path, thresholds_json("m:f", None, STORED))
+    assert read_thresholds(path, None, "m:f") == STORED
+    with pytest.raises(ValueError, match="another model"):
+        read_thresholds(path, None, "m:g")

@@ -199,7 +199,11 @@ def read_masks(path: Path, names: tuple[str, ...], root: Path = Path(".")) -> np
     value, and the pictures without a row.
     """
     rows = read_rows(path, ("image", "masked"))
-    flags = {row["image"]: flag(row, "masked", f"{path} line {line}") for line, row in rows}
+    flags: dict[str, bool] = {}
+    for line, row in rows:
+        if row["image"] in flags:
+            raise ValueError(f"{path} line {line}: this picture is listed on an earlier line. Remove one of the two.")
+        flags[row["image"]] = flag(row, "masked", f"{path} line {line}")
     masked, extra = PictureNames(names, root, [Path(path).parent]).assign(flags, str(path))
     others = f"rows without a picture: {len(extra)}, {some(extra)}." if extra else ""
     if missing := [name for name in names if name not in masked]:

@@ -59,6 +59,12 @@ def test_a_list_of_masks_makes_real_conditions(people, tmp_path):
     ]
 
 
+def test_a_list_of_masks_names_each_picture_once(people, tmp_path):
+    (tmp_path / "masks.csv").write_text("image,masked\np00/p00_0001.png,1\np00/p00_0001.png,0\n")
+    with pytest.raises(ValueError, match="line 3: this picture is listed on an earlier line"):
+        open_set(people, masks=tmp_path / "masks.csv")
+
+
 def test_a_bin_draws_its_masks_by_its_name(patterned, tmp_path):
     images = [image.permute(1, 2, 0).numpy() for image in patterned.images[:8]]
     write_bin(tmp_path / "own.bin", [images[i] for i in (0, 1, 0, 4, 5, 6, 2, 7)], [True, False, True, False])
