@@ -81,8 +81,6 @@ def _slowly(split: str, show: Show) -> Callable[[int, int], None]:
 
 def _check_batches(profile: Profile, faces: Faces) -> None:
     batch = max((run.plan.schedule.batch for run in planned_runs(profile, range(1)) if run.stage.trained), default=2)
-    if batch < 2:
-        raise ValueError(f"batch {batch}: batch normalisation needs two faces or more in a batch.")
     if batch > len(faces):
         remedy = "Set a smaller batch in maskinv.toml, or add faces"
         raise ValueError(f"{faces.source}: {len(faces)} faces are fewer than a batch of {batch}. {remedy}.")

@@ -19,9 +19,11 @@ from maskinv_lib.evaluation.benchmarks import Comparisons
 from maskinv_lib.evaluation.benchmarks.opening import VerificationSet
 from maskinv_lib.evaluation.conditions import Conditions, evaluate_conditions
 from maskinv_lib.evaluation.evaluate import Case, evaluate
-from maskinv_lib.evaluation.metrics import OPERATING_POINTS, Metric, error_curve, fnmr_at_fmr
+from maskinv_lib.evaluation.metrics import OPERATING_POINTS, ErrorCurve, Metric, error_curve, fnmr_at_fmr
 from maskinv_lib.evaluation.resampling import identity_weights
 from maskinv_lib.evaluation.uncertainty import Interval, metric_over_seeds, paired_difference
+from maskinv_lib.evaluation.verdicts import main_cases
+from maskinv_lib.study.data import CONDITIONS
 from maskinv_lib.tools.recogniser import OpenedRecogniser
 from maskinv_lib.tools.thresholds import Threshold, thresholds_json
 from maskinv_lib.utils import checks, files
@@ -65,6 +67,11 @@ class Comparison:
         """The conditions with their mask kinds, in order."""
         return list(self.measured[0].metrics)
 
+    @property
+    def main_cases(self) -> list[Case]:
+        """The cases to show first: unmasked, and masks of unseen kinds or real ones; without these, all but "all"."""
+        return main_cases(self.cases) or [case for case in self.cases if case[0] in CONDITIONS]
+
 
 def benchmark(
     models: list[OpenedRecogniser],
@@ -76,7 +83,8 @@ def benchmark(
     """Evaluate one network, or two, on a verification set.
 
     fmr: the FMR at which unmasked pairs fix the threshold that is then applied to masked ones. show: gets lines of
-    progress. Raises ValueError for a set that is too large, and for faces that a network does not accept.
+    progress. Raises ValueError for a set without a condition that can be judged, and for faces that a network does not
+    accept.
     """
     measured = tuple(_measured(model, on, fmr, show) for model in models)
     return Comparison(
@@ -222,11 +230,17 @@ def thresholds_of(
     name: str, comparisons: Mapping[Case, Comparisons], weights: np.ndarray, rates: Sequence[float]
 ) -> list[Threshold]:
     """Return the threshold at each FMR under each condition, with its interval over the resamples of ``weights``."""
-    return [_threshold(name, case, part, weights, rate) for case, part in comparisons.items() for rate in rates]
+    curves = {case: error_curve(part) for case, part in comparisons.items()}
+    return [
+        _threshold(name, case, part, curves[case], weights, rate)
+        for case, part in comparisons.items()
+        for rate in rates
+    ]
 
 
-def _threshold(name: str, case: Case, pairs: Comparisons, weights: np.ndarray, rate: float) -> Threshold:
-    curve = error_curve(pairs)
+def _threshold(
+    name: str, case: Case, pairs: Comparisons, curve: ErrorCurve, weights: np.ndarray, rate: float
+) -> Threshold:
     evaluation = evaluate(pairs, weights, threshold_fmr=rate, curve=curve)
     fnmr, value = fnmr_at_fmr(curve, rate)
     bounds = {}

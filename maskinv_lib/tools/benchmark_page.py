@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from maskinv_lib.evaluation.evaluate import Case
 from maskinv_lib.evaluation.metrics import NOT_MEASURABLE, OPERATING_POINTS, Metric, rates_at
 from maskinv_lib.evaluation.uncertainty import Interval
-from maskinv_lib.evaluation.verdicts import main_cases
 from maskinv_lib.reports import figures
 from maskinv_lib.reports.comparison import FEW
 from maskinv_lib.reports.tables import cell, title
@@ -108,7 +107,7 @@ def _points(interval: Interval | None) -> str:
 
 def findings(result: Comparison) -> str:
     """Return the main numbers of each network as sentences."""
-    return " ".join(_finding(part, main_cases(result.cases)) for part in result.measured)
+    return " ".join(_finding(part, result.main_cases) for part in result.measured)
 
 
 def _finding(part: Measured, cases: Sequence[Case]) -> str:
@@ -135,7 +134,6 @@ def _wearing(case: Case) -> str:
 
 def sections(result: Comparison) -> list[tuple[str, str, pd.DataFrame]]:
     """Return (heading, how to read it, table) of each part of the result that has rows."""
-    one_percent = f"{100 * result.fmr:g} %"
     parts = [
         (
             "Error rates",
@@ -143,7 +141,7 @@ def sections(result: Comparison) -> list[tuple[str, str, pd.DataFrame]]:
             rates_table(result),
         ),
         (
-            f"One threshold, fixed on unmasked pairs at FMR {one_percent}",
+            f"One threshold, fixed on unmasked pairs at FMR {100 * result.fmr:g} %",
             "What an operator sees who sets a threshold without masks: under masks, which share of the impostor pairs"
             " is accepted (FMR) and of the genuine pairs rejected (FNMR).",
             fixed_threshold_table(result),
@@ -192,7 +190,7 @@ def _picture(figure: Figure) -> str:
 
 def page(result: Comparison) -> str:
     """Return the result as one HTML page with its figures inside: no script, no address of another page or file."""
-    cases = main_cases(result.cases) or result.cases
+    cases = result.main_cases
     pictures = [
         (
             "DET curves",

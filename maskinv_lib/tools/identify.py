@@ -19,6 +19,9 @@ from maskinv_lib.tools.recogniser import OpenedRecogniser
 from maskinv_lib.tools.thresholds import Threshold, decide
 from maskinv_lib.utils import files
 
+NPZ = ("the templates", ".npz")
+"""What a file of templates is called in errors, and its ending."""
+
 DAMAGED = (EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
 """Further errors that reading a damaged .npz may raise."""
 
@@ -38,11 +41,15 @@ class Gallery:
         """The people, sorted."""
         return tuple(sorted(set(self.person)))
 
+    @property
+    def identity(self) -> Tensor:
+        """The person of each picture as an index into ``people``, int64 [N]."""
+        number = {person: index for index, person in enumerate(self.people)}
+        return torch.tensor([number[person] for person in self.person])
+
     def enrolled(self) -> Tensor:
         """Return one template per person, float32 [P, D]: the mean of the person's templates, of unit length."""
-        number = {person: index for index, person in enumerate(self.people)}
-        index = torch.tensor([number[person] for person in self.person])
-        sums = torch.zeros(len(number), self.templates.shape[1]).index_add_(0, index, self.templates)
+        sums = torch.zeros(len(self.people), self.templates.shape[1]).index_add_(0, self.identity, self.templates)
         return F.normalize(sums, dim=1)
 
 
@@ -52,16 +59,9 @@ def gallery_of(recogniser: OpenedRecogniser, folder: Folder) -> Gallery:
     return Gallery(templates=recogniser.templates(folder.faces), names=folder.names, person=person)
 
 
-def check_npz(path: Path) -> None:
-    """Raise ValueError for a path that exists or does not end in .npz."""
-    if path.suffix != ".npz" or path.exists():
-        reason = "exists already" if path.exists() else "does not end in .npz"
-        raise ValueError(f"{path} {reason}. Choose another name for the templates.")
-
-
 def write_templates(gallery: Gallery, recogniser: OpenedRecogniser, path: Path) -> None:
     """Write a gallery as ``.npz`` without pickles: names, person, embeddings float32 [N, D], model, model_sha256."""
-    check_npz(path)
+    files.check_new_file(Path(path), *NPZ)
     about = {"model": recogniser.name, "model_sha256": recogniser.sha256 or ""}
     texts = {"names": gallery.names, "person": gallery.person, **about}
     with files.whole_file(path) as temporary:
@@ -135,11 +135,9 @@ def expected_fpir(fmr: float, people: int) -> float:
 
 def measured_fpir(gallery: Gallery, threshold: Threshold) -> tuple[int, int]:
     """Return (strangers who are taken for somebody, strangers): each picture searched among all *other* people."""
-    scores, people = similarity(gallery.templates, gallery.enrolled()), gallery.people
-    number = {person: index for index, person in enumerate(people)}
-    own = torch.tensor([number[person] for person in gallery.person])
-    scores[torch.arange(len(own)), own] = -2.0  # the person is not enrolled
-    return int((scores.max(1).values >= threshold.value).sum()), len(own)
+    scores = similarity(gallery.templates, gallery.enrolled())
+    scores[torch.arange(len(scores)), gallery.identity] = -2.0  # the person is not enrolled
+    return int((scores.max(1).values >= threshold.value).sum()), len(scores)
 
 
 def in_words(gallery: Gallery, threshold: Threshold | None) -> str:

@@ -106,8 +106,7 @@ def _score(options: argparse.Namespace) -> None:
 
     recogniser = given.opened(options)
     threshold = given.chosen_threshold(options, recogniser, optional=True)
-    if options.target.exists():
-        raise ValueError(f"{options.target} exists already. Choose another name for the scores.")
+    files.check_new_file(options.target, "the scores")
     pairs, names = read_pair_list(options.pairs, options.folder)
     pictures = {"landmarks": options.landmarks, "find_landmarks": options.find_landmarks, "content": True}
     images = read_pictures(options.folder or options.pairs.parent, names, **pictures)
@@ -121,10 +120,11 @@ def _score(options: argparse.Namespace) -> None:
 
 def _templates(options: argparse.Namespace) -> None:
     from maskinv_lib.faces.folders import read_folder
-    from maskinv_lib.tools.identify import check_npz, gallery_of, write_templates
+    from maskinv_lib.tools.identify import NPZ, gallery_of, write_templates
+    from maskinv_lib.utils import files
 
     recogniser = given.opened(options)
-    check_npz(options.target)
+    files.check_new_file(options.target, *NPZ)
     gallery = gallery_of(recogniser, read_folder(options.folder, content=True, **shared.reading(options)))
     write_templates(gallery, recogniser, options.target)
     size = gallery.templates.shape[1]
@@ -133,7 +133,6 @@ def _templates(options: argparse.Namespace) -> None:
 
 def _identify(options: argparse.Namespace) -> None:
     from maskinv_lib.tools.identify import candidates, in_words, open_gallery
-    from maskinv_lib.tools.thresholds import decide
 
     recogniser = given.opened(options)
     threshold = given.chosen_threshold(options, recogniser, optional=True)
@@ -141,8 +140,8 @@ def _identify(options: argparse.Namespace) -> None:
     templates = recogniser.templates(options.probes, _points(options, options.probes))
     table = candidates(templates, [str(path) for path in options.probes], gallery, threshold, options.most)
     if options.json:
-        about = {"threshold": None if threshold is None else decide(0.0, threshold).as_json()["threshold"]}
-        print(json.dumps({**about, "candidates": table.to_dict("records")}, indent=1))
+        about = None if threshold is None else threshold.as_json()
+        print(json.dumps({"threshold": about, "candidates": table.to_dict("records")}, indent=1))
         return
     print(table.to_string(index=False, float_format="{:.3f}".format))
     print(in_words(gallery, threshold))
@@ -151,15 +150,9 @@ def _identify(options: argparse.Namespace) -> None:
 def _shared(options: argparse.Namespace) -> None:
     from maskinv_lib.faces.folders import read_folder
     from maskinv_lib.tools.shared_people import shared_people, summary
-    from maskinv_lib.tools.thresholds import lowest_measured, read_thresholds
 
     recogniser = given.opened(options)
-    if options.thresholds is not None:
-        recogniser.thresholds = read_thresholds(options.thresholds, recogniser.sha256, recogniser.name)
-    if options.fmr is None and options.threshold is None and recogniser.thresholds:
-        threshold = lowest_measured(recogniser.thresholds, condition=options.condition, benchmark=options.benchmark)
-    else:
-        threshold = given.chosen_threshold(options, recogniser)
+    threshold = given.chosen_threshold(options, recogniser, lowest=True)
     a, b = (read_folder(folder, content=True, **shared.reading(options)) for folder in (options.a, options.b))
     table = shared_people(a, b, recogniser, threshold)
     if len(table):
@@ -197,8 +190,7 @@ def _calibrate(options: argparse.Namespace) -> None:
     from maskinv_lib.tools.thresholds import thresholds_json
     from maskinv_lib.utils import files
 
-    if options.output.exists():
-        raise ValueError(f"{options.output} exists already. Choose another name (--output), or delete it.")
+    files.check_new_file(options.output, "the thresholds (--output)")
     recogniser = given.opened(options)
     on = given.opened_set(options)
     rates = {"rates": tuple(options.fmr)} if options.fmr else {}

@@ -71,13 +71,16 @@ def announced(recogniser: object) -> object:
     return recogniser
 
 
-def chosen_threshold(options: argparse.Namespace, recogniser: object, optional: bool = False) -> object:
+def chosen_threshold(
+    options: argparse.Namespace, recogniser: object, *, optional: bool = False, lowest: bool = False
+) -> object:
     """Return the threshold that the options of ``threshold`` ask for.
 
-    optional: return None for a model without thresholds where none was asked for. Options that exclude each other raise
+    optional: return None for a model without thresholds where none was asked for. lowest: where no FMR was asked for,
+    take the lowest that was measurable. Options that exclude each other raise
     ValueError.
     """
-    from maskinv_lib.tools.thresholds import fixed_threshold, read_thresholds
+    from maskinv_lib.tools.thresholds import fixed_threshold, lowest_measured, read_thresholds
 
     names = ("condition", "fmr", "benchmark")
     selecting = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
@@ -90,4 +93,6 @@ def chosen_threshold(options: argparse.Namespace, recogniser: object, optional: 
         recogniser.thresholds = read_thresholds(options.thresholds, recogniser.sha256, recogniser.name)
     if optional and not recogniser.thresholds and not selecting:
         return None
+    if lowest and recogniser.thresholds and "fmr" not in selecting:
+        return lowest_measured(recogniser.thresholds, **selecting)
     return recogniser.threshold(**selecting)

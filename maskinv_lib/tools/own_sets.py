@@ -57,9 +57,7 @@ def verification_set(
     people.
     """
     target = Path(target)
-    if target.suffix != ".bin" or target.exists():
-        reason = "exists already" if target.exists() else "does not end in .bin"
-        raise ValueError(f"{target} {reason}. Choose another name for the verification set.")
+    files.check_new_file(target, "the verification set", ".bin")
     own = of_one_person(read_folder(folder, content=True, **reading), bool(reading.get("skip_bad")))
     again, text = repeats(own)
     if text:

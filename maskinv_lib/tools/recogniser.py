@@ -18,12 +18,10 @@ from maskinv_lib.networks import Network
 from maskinv_lib.networks.foreign import FUNCTION, ForeignRecogniser, imported_function, opened_onnx
 from maskinv_lib.networks.published import import_weights
 from maskinv_lib.networks.templates import NetworkRecogniser, similarity
+from maskinv_lib.study.runs import MODEL
 from maskinv_lib.tools import thresholds as stored
 from maskinv_lib.tools.thresholds import Decision, Threshold
 from maskinv_lib.utils import contents, files
-
-MODEL = "model.safetensors"
-"""Name of the model's file in the folder of a finished run."""
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar", ".model", ".onnx")
 """Suffixes by which files in a folder are named as possible models."""
@@ -116,7 +114,8 @@ def open_recogniser(
 
     A file is judged by its content. An existing path is never taken for ``module:function``. contract: the pixel
     scaling of weights or an ONNX file of others, a name of ``published.CONTRACTS``; None takes the usual one. device:
-    where a torch network computes; an ONNX file does on the processor. Only a run has thresholds.
+    where a torch network computes; an ONNX file does on the processor. Only runs and the weights published with
+    them have thresholds.
     Raises FileNotFoundError for a path without a model. Raises ValueError for a damaged model, and for an evaluation
     made with other code, other settings or another model; the error names the command that evaluates it again.
     """

@@ -50,6 +50,11 @@ class Threshold:
         kinds = "" if self.mask_kinds == "none" else f" ({self.mask_kinds} masks)"
         return f"the {self.condition} pairs{kinds} of {self.benchmark}, {self.impostor:,} of them impostor"
 
+    def as_json(self) -> dict:
+        """Return the threshold as JSON data; a rate that is not known is None."""
+        facts = dataclasses.asdict(self)
+        return {name: None if isinstance(fact, float) and math.isnan(fact) else fact for name, fact in facts.items()}
+
     def __str__(self) -> str:
         if self.value is None:
             return f"FMR {self.fmr:.2%} is {NOT_MEASURABLE} on {self.pairs}"
@@ -79,11 +84,7 @@ class Decision:
 
     def as_json(self) -> dict:
         """Return the decision as JSON data, with the threshold and the pairs on which it was set."""
-        threshold = {
-            name: None if isinstance(value, float) and math.isnan(value) else value
-            for name, value in dataclasses.asdict(self.threshold).items()
-        }
-        return {"decision": self.word or None, "similarity": self.score, "threshold": threshold}
+        return {"decision": self.word or None, "similarity": self.score, "threshold": self.threshold.as_json()}
 
     def __str__(self) -> str:
         if self.same is None:
@@ -138,19 +139,19 @@ def select_threshold(
     )
 
 
-def lowest_measured(
-    thresholds: Sequence[Threshold], condition: str | None = None, benchmark: str | None = None
-) -> Threshold:
-    """Return the threshold at the lowest FMR that was measurable; where none was, the one at the lowest FMR."""
+def lowest_measured(thresholds: Sequence[Threshold], **choices: str) -> Threshold:
+    """Return the threshold at the lowest FMR that was measurable; where none was, the one at the lowest FMR.
+
+    choices: those of ``select_threshold`` but the FMR.
+    """
     rates = sorted({threshold.fmr for threshold in thresholds})
-    chosen = {"condition": condition or UNMASKED, "benchmark": benchmark or ""}
-    found = [select_threshold(thresholds, fmr=rate, **chosen) for rate in rates]
+    found = [select_threshold(thresholds, fmr=rate, **choices) for rate in rates]
     return next((threshold for threshold in found if threshold.value is not None), found[-1])
 
 
 def thresholds_json(model: str, sha256: str | None, thresholds: Sequence[Threshold]) -> dict:
     """Return what ``write_json`` writes for ``read_thresholds``: the model's name and hash, and the thresholds."""
-    return {"model": model, "sha256": sha256, "thresholds": [dataclasses.asdict(part) for part in thresholds]}
+    return {"model": model, "sha256": sha256, "thresholds": [part.as_json() for part in thresholds]}
 
 
 def read_thresholds(path: Path, sha256: str | None, model_name: str = "") -> list[Threshold]:
@@ -195,7 +196,10 @@ def _is_possible(threshold: Threshold) -> bool:
 
 
 def stored_thresholds(folder: Path, facts: dict) -> list[Threshold]:
-    """Return the thresholds of every evaluation in a run's folder: directly in it, or in one folder per benchmark."""
+    """Return the thresholds beside a model: those of a file ``CALIBRATED``, and those of every evaluation of a run.
+
+    An evaluation lies directly in the run's folder, or in one folder per benchmark.
+    """
     calibrated = folder / CALIBRATED
     thresholds = read_thresholds(calibrated, facts.get("file_sha256")) if calibrated.exists() else []
     for path in sorted([*folder.glob("metrics.json"), *folder.glob("*/metrics.json")]):

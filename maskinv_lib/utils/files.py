@@ -48,6 +48,13 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def check_new_file(path: Path, what: str, suffix: str = "") -> None:
+    """Raise ValueError for a path that exists or has another suffix; ``what`` names the content for the error."""
+    if path.exists() or (suffix and path.suffix != suffix):
+        reason = "exists already" if path.exists() else f"does not end in {suffix}"
+        raise ValueError(f"{path} {reason}. Choose another name for {what}.")
+
+
 def check_new_folder(path: Path) -> None:
     """Raise FileExistsError for a path that is a file or a folder with content."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):

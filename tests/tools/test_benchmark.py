@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from maskinv_lib.evaluation.benchmarks.drawn import DrawnSet
+from maskinv_lib.evaluation.benchmarks.real_masks import RealBenchmark
 from maskinv_lib.evaluation.metrics import curve_of_scores, equal_error_rate, fnmr_at_fmr
 from maskinv_lib.tools import benchmark as module
 from maskinv_lib.tools.benchmark import as_json, benchmark, calibrate, differences_frame, metrics_frame, write_results
@@ -140,6 +141,15 @@ def test_progress_counts_all_faces(quick, on, model, monkeypatch):
     calibrate(model, on, rates=(0.05,), show=lines.append)
     assert f"{on.pictures:,} of {on.pictures:,} faces" in lines[-1]
     assert on.pictures == 3 * 48 and torch.is_tensor(on.faces.images)
+
+
+def test_a_set_in_which_everybody_wears_a_mask_has_its_finding(quick, model, patterned):
+    masked = RealBenchmark(name="masked", faces=patterned, masked=np.ones(len(patterned), bool))
+    result = benchmark([model], masked.only("all-pairs", "masked"))
+    assert result.main_cases == [("masked-masked", "real")] and "with two masked faces (real masks)." in findings(
+        result
+    )
+    assert "masked-masked, real masks" in page(result)
 
 
 def test_infinite_ratios_are_null_in_json(quick, on, model):

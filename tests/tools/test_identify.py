@@ -9,9 +9,9 @@ import torch.nn.functional as F
 
 from maskinv_lib.faces.folders import folder_of
 from maskinv_lib.tools.identify import (
+    NPZ,
     Gallery,
     candidates,
-    check_npz,
     expected_fpir,
     gallery_of,
     in_words,
@@ -22,6 +22,7 @@ from maskinv_lib.tools.identify import (
     write_templates,
 )
 from maskinv_lib.tools.thresholds import fixed_threshold
+from maskinv_lib.utils import files
 from tests.tools.models import block_templates, pixel_model
 from tests.tools.samples import save_people, threshold
 
@@ -106,7 +107,7 @@ def test_a_gallery_is_a_folder_or_a_file(patterned, tmp_path, monkeypatch):
 def test_targets_are_checked_first(tmp_path, name, text):
     (tmp_path / "there.npz").touch()
     with pytest.raises(ValueError, match=text):
-        check_npz(tmp_path / name)
+        files.check_new_file(tmp_path / name, *NPZ)
 
 
 def test_pairs_are_scored_by_their_cosine():

@@ -1,8 +1,8 @@
 """Verification benchmarks: which templates are compared with which, under which mask condition.
 
 What belongs here: sets of pairs and the readers of their files. What does not: error rates. To add a benchmark of your
-own, name its files in ``maskinv.toml``; to add a kind, write a class with ``identities``, ``in_words``, ``templates``
-and ``comparisons``.
+own, name its files in ``maskinv.toml``; to add a kind, write a class with ``identities``, ``in_words``, ``pictures``,
+``templates`` and ``comparisons``, and let ``opening`` recognise its files.
 """
 
 from dataclasses import dataclass

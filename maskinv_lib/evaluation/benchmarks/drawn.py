@@ -68,9 +68,11 @@ class DrawnPairs:
         """What is compared with what, for a reader."""
         genuine = int((self.faces.identity[self.index[::2]] == self.faces.identity[self.index[1::2]]).sum())
         pairs = len(self.index) // 2
-        people = "people" if self.named else "connected components of equal pictures and genuine pairs"
+        origin, people = "published", "connected components of equal pictures and genuine pairs"
+        if self.named:
+            origin, people = "listed", "people"
         return (
-            f"{self.name}: {pairs:,} published pairs, {genuine:,} *genuine* and {pairs - genuine:,} *impostor*, in"
+            f"{self.name}: {pairs:,} {origin} pairs, {genuine:,} *genuine* and {pairs - genuine:,} *impostor*, in"
             f" {FOLDS} folds, of {len(self.faces):,} distinct pictures. The same pairs are compared as they are, with a"
             " mask drawn on exactly one face of each pair (masked-unmasked), on either side, and on both"
             f" (masked-masked). Resampled: {self.identities:,} {people}"
