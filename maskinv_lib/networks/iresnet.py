@@ -5,7 +5,9 @@ the head its option E (BN, dropout, fully connected, BN).
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from maskinv_lib.faces import SIZE
 from maskinv_lib.networks import MINUS_ONE_TO_ONE, Network
@@ -17,14 +19,34 @@ WIDTHS = (64, 128, 256, 512)
 """Channels of the four layers of the published networks."""
 
 
+class _PReLU(torch.autograd.Function):
+    """PReLU for training on a CPU. torch's own backward decides for every element, which is four times slower.
+
+    The forward pass and the gradient of the input are bit-equal to torch's.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return F.prelu(x, weight)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        of_weight = x.clamp(max=0).mul_(gradient).sum((0, 2, 3))
+        kept = torch.ops.aten.threshold_backward(gradient, x, 0.0)  # the gradient where x > 0, else 0
+        return kept.lerp_(gradient, weight[:, None, None]), of_weight
+
+
 class PReLU(nn.PReLU):
-    """torch's PReLU with the same values; in training on a CPU several times faster (torch 2.13, [64, 24, 56, 56])."""
+    """torch's PReLU with the same values; its backward pass on a CPU is several times faster."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x where positive, weight * x elsewhere, [B, C, H, W] in the dtype of x."""
         if x.device.type != "cpu" or not torch.is_grad_enabled():
             return super().forward(x)
-        return torch.addcmul(x.relu(), self.weight.to(x.dtype)[:, None, None], (-x).relu(), value=-1)
+        return _PReLU.apply(x, self.weight.to(x.dtype))
 
 
 class Block(nn.Module):

@@ -24,6 +24,7 @@ class Plan:
     schedule: Schedule
     milestones: tuple[float, ...]
     precision: str = "auto"
+    compiled: str = "no"
     people: int = 0
     views: tuple[str, ...] = ("masked",)
     sampler: str = "shuffled"
@@ -61,6 +62,7 @@ def plan(stage: Stage, profile: Profile) -> Plan:
         objectives=tuple(_scaled(term, profile) for term in stage.objectives),
         schedule=schedule,
         precision=profile.precision,
+        compiled=profile.compiled,
         **{name: getattr(stage, name) for name in copied},
     )
 
@@ -126,7 +128,9 @@ def override(base: Plan, changes: dict[str, object]) -> Plan:
 
 def _current_values(base: Plan) -> dict[str, object]:
     settings = {name.rstrip("_"): value for term in base.objectives for name, value in term.settings.items()}
-    plain = {name: getattr(base, name) for name in ("mask_probability", "mask_kinds", "precision", "people")}
+    plain = {
+        name: getattr(base, name) for name in ("mask_probability", "mask_kinds", "precision", "compiled", "people")
+    }
     return {**settings, **dataclasses.asdict(base.schedule), **plain}
 
 

@@ -154,19 +154,22 @@ def _real_smoke() -> Profile:
 PROFILES = {"smoke": _smoke, "laptop": _laptop, "gpu": _gpu, "real": _real, "real-smoke": _real_smoke}
 
 
+VARIABLES = {"MASKINV_PRECISION": "precision", "MASKINV_COMPILE": "compiled"}
+"""Environment variable -> the setting of a profile that it replaces."""
+
+
 def get_profile(name: object, scope: object = "ablation") -> Profile:
     """Return the profile called ``name``; an unknown one raises ValueError with the most similar known name.
 
     A profile is opened again by its name, so that a notebook's cell can run twice.
     scope: "ablation" is the published ablation; "all" adds every other method (of our own candidates only the chosen
-    one), and for rendered people the sweeps. The environment variable MASKINV_PRECISION (auto, fp32 or bf16) replaces
-    the profile's precision.
+    one), and for rendered people the sweeps. The environment variables ``VARIABLES`` replace a profile's settings.
     """
     name = name.name if isinstance(name, Profile) else name
     profile = PROFILES[checks.choose("profile", name, PROFILES)]()
-    precision = os.environ.get("MASKINV_PRECISION") or profile.precision
-    checks.choose("MASKINV_PRECISION", precision, ALLOWED["precision"])
-    profile = dataclasses.replace(profile, precision=precision)
+    for variable, setting in VARIABLES.items():
+        value = os.environ.get(variable) or getattr(profile, setting)
+        profile = dataclasses.replace(profile, **{setting: checks.choose(variable, value, ALLOWED[setting])})
     return profile if checks.choose("scope", scope, SCOPES) == "ablation" else _with_other_methods(profile)
 
 

@@ -8,6 +8,7 @@ ALLOWED = {
     "policy": ("one-cycle", "steps"),
     "optimizer": ("sgd", "adamw"),
     "precision": ("auto", "fp32", "bf16"),
+    "compiled": ("no", "yes"),
     "mask_kinds": (*MASK_KINDS, "recoloured"),
     "sampler": ("shuffled", "half balanced"),
     "teacher_view": ("clean", "masked"),
@@ -153,7 +154,8 @@ class Schedule:
 class Profile:
     """The scale of a study: faces, network, budget and seeds. ``head`` holds the margin settings.
 
-    precision: of the student's forward pass; auto is bf16 where the device computes in it, otherwise fp32.
+    precision: of the student's forward pass; auto is bf16 where the device computes in it, otherwise fp32. compiled:
+    whether torch.compile makes the student faster, which needs a C++ compiler and rounds differently.
     threads, gpus: used by each training and evaluation, so that a result does not depend on the machine.
     scope: "ablation" or "all". stages: the rungs, run with every seed. others: the other methods, with other_seeds at
     most. sweeps: settings varied over their range, with one seed. absent: known benchmarks whose files are missing.
@@ -178,6 +180,7 @@ class Profile:
     gpus: int = 0
     resamples: int = 2000
     precision: str = "auto"
+    compiled: str = "no"
     scope: str = "ablation"
     benchmarks: tuple[Benchmark, ...] = (RENDERED_TEST,)
     absent: tuple[str, ...] = ()

@@ -73,6 +73,8 @@ class Training:
         if start is not None:
             self.network.start_from(start)
         self.network.to(views.device, memory_format=torch.channels_last)
+        if plan.compiled == "yes":
+            self.network.compile(dynamic=False)  # in place: the names of the weights stay
         self.objectives = nn.ModuleList(self._objective(index, seed) for index in range(len(plan.objectives)))
         self.objectives.to(views.device)
         self.optimizers = self._optimizers()

@@ -111,13 +111,18 @@ class Views:
         coverage = torch.zeros(len(clean), device=self.device)
         if self.plan.mask_probability == 0:
             return clean, coverage
-        where = masked.nonzero().squeeze(-1)
         purpose = ("mask",) if view == "masked" else ("mask", view)
-        mask_keys = key(keys[where], *purpose, device=self.device)
-        recoloured = self.plan.mask_kinds == "recoloured"
-        drawn, covered = draw_masks(clean[where], mask_keys, "seen" if recoloured else self.plan.mask_kinds)
-        drawn = recolour(drawn, clean[where], mask_keys) if recoloured else drawn
+        if self.device.type != "cpu":  # which faces wear a mask is not read back: that would wait for the device
+            drawn, covered = self._drawn(clean, key(keys, *purpose, device=self.device))
+            return torch.where(masked[:, None, None, None], drawn, clean), covered * masked
+        where = masked.nonzero().squeeze(-1)
+        drawn, covered = self._drawn(clean[where], key(keys[where], *purpose))
         return clean.index_copy(0, where, drawn), coverage.index_copy(0, where, covered)
+
+    def _drawn(self, clean: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+        recoloured = self.plan.mask_kinds == "recoloured"
+        drawn, covered = draw_masks(clean, keys, "seen" if recoloured else self.plan.mask_kinds)
+        return recolour(drawn, clean, keys) if recoloured else drawn, covered
 
     def _teacher_templates(self, index: Tensor, flipped: Tensor, keys: Tensor, images: dict) -> Tensor | None:
         if not self.has_teacher:

@@ -28,16 +28,18 @@ def key(*parts: int | str | Tensor, device: torch.device | str = "cpu") -> Tenso
     """Hash whole numbers, strings and int64 tensors (broadcast together) into an int64 tensor of keys.
 
     Different parts, or the same parts in another order, give unrelated keys; a string names the purpose of a draw.
+    Whole numbers and strings are hashed on the CPU, so that a GPU has not to be waited for.
     """
-    state = torch.zeros((), dtype=torch.int64, device=device)
+    state = torch.zeros((), dtype=torch.int64)
     for part in parts:
         if isinstance(part, str):
             part = int.from_bytes(hashlib.sha256(part.encode()).digest()[:8], "little", signed=True)
         if not isinstance(part, Tensor):
             part = torch.tensor(part, dtype=torch.int64)
-        state = _mix(state + _GAMMA) ^ _mix(part.to(device) + _GAMMA)
+        part = part.to(device) if part.dim() else part
+        state = _mix(state + _GAMMA) ^ _mix(part + _GAMMA)
         state = _mix(state * 3 + _GAMMA)
-    return state
+    return state.to(device)
 
 
 def uniform(keys: Tensor, count: int) -> Tensor:

@@ -1,6 +1,8 @@
 """The training loop: batches, resuming, logs, schedules, and what it refuses."""
 
+import contextlib
 import dataclasses
+import functools
 import itertools
 import json
 import math
@@ -11,7 +13,8 @@ from torch import nn
 
 from maskinv_lib.study.ablation import ABLATION
 from maskinv_lib.study.plan import Plan
-from maskinv_lib.study.profiles import STAGES
+from maskinv_lib.study.plan import plan as resolved
+from maskinv_lib.study.profiles import STAGES, get_profile
 from maskinv_lib.study.recipes import Schedule, Term
 from maskinv_lib.training import loop
 from maskinv_lib.training.loop import Training, choose_precision, learning_rate
@@ -267,3 +270,52 @@ def test_two_views_take_half_the_steps_of_one(patterned, tmp_path):
     done = training_of(patterned, plan, tmp_path)
     done.run()
     assert done.step == 4 and done.records[-1]["faces"] == 64
+
+
+READ_BACK = {
+    "ekd": "the number of its positive and negative pairs decides shapes",
+    "gkd": "the number of classes in its group decides shapes",
+    "meer": "the network checks the range of the restored faces",
+}
+"""Stages whose step reads a value back from the device, and why."""
+
+
+@pytest.mark.parametrize(
+    "stage", [stage for stage in STAGES.values() if stage.objectives], ids=lambda stage: stage.name
+)
+def test_a_step_reads_nothing_back_from_the_device(stage, patterned, tmp_path, monkeypatch):
+    """On the meta device, which holds no values, reading one is an error; on a GPU it would be waited for."""
+    monkeypatch.setattr(torch, "autocast", lambda *arguments, **settings: contextlib.nullcontext())
+    profile = dataclasses.replace(get_profile("smoke", "all"), schedule=Schedule(budget=64, batch=8))
+    plan, templates = resolved(stage, profile), unit(vectors(2, len(patterned), profile.embedding_size, seed=1))
+    training = Training(plan, views_of(patterned, plan, teacher=templates), seed=0, folder=tmp_path, key="a key")
+    for module in training.parts.values():
+        module.to("meta")
+    training.views = dataclasses.replace(training.views, device=torch.device("meta"))
+    training.optimizers = training._optimizers()
+    training.network.train()
+    expected = (
+        pytest.raises((RuntimeError, NotImplementedError)) if stage.name in READ_BACK else contextlib.nullcontext()
+    )
+    with expected:
+        losses = training._train_step(0)
+        assert all(loss.is_meta for loss in losses.values())
+
+
+def test_a_compiled_training_has_the_same_losses_and_names_of_weights(patterned, targets, tmp_path, monkeypatch):
+    compiled = []
+    trace = functools.partial(torch.compile, backend="eager")  # the whole forward pass, without a C++ compiler
+    monkeypatch.setattr(
+        torch, "compile", lambda model, **settings: compiled.append(settings) or trace(model, **settings)
+    )
+    plan = plan_of(ELASTIC, GUIDED, budget=16)
+    trainings = [
+        training_of(patterned, dataclasses.replace(plan, compiled=compile), tmp_path / compile, teacher=targets)
+        for compile in ("no", "yes")
+    ]
+    plain, fast = (training._train_step(0) for training in trainings)
+    assert compiled == [{"dynamic": False}]
+    assert {name: loss.item() for name, loss in fast.items()} == pytest.approx(
+        {name: loss.item() for name, loss in plain.items()}, rel=1e-4
+    )
+    assert trainings[0].network.state_dict().keys() == trainings[1].network.state_dict().keys()

@@ -5,6 +5,9 @@ Aligned faces share the template's points, so one homography per face places a m
 reason every floating-point step on pixels is a single rounded operation (no fused or transcendental ones).
 """
 
+import functools
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
@@ -70,12 +73,10 @@ def draw_masks(
     where the mask's opacity exceeds one half. B may be 0. Raises ValueError for any other shape, dtype or name.
     """
     _check(images, keys, kinds, geometry)
-    keys = keys.to(images.device)
     masked, coverage = images.clone(), torch.empty(len(images), device=images.device)
-    size = _CHUNK.get(images.device.type, 1024)
-    for start in range(0, len(images), size):
-        part = slice(start, start + size)
-        masked[part, :, _FIRST_ROW:], coverage[part] = _blend(images[part], keys[part], kinds, geometry)
+    parts = _parts(_mask_of(keys.to(images.device), kinds, geometry), _CHUNK.get(images.device.type, 1024))
+    for part, mask in parts:
+        masked[part, :, _FIRST_ROW:], coverage[part] = _blend(images[part], mask)
     return masked, coverage
 
 
@@ -87,8 +88,8 @@ def recolour(masked: Tensor, faces: Tensor, keys: Tensor) -> Tensor:
     unchanged. Integer arithmetic only, so that the bytes are the same in any batch.
     """
     draws = uniform(key(keys, "recolour", device=keys.device), 4)  # [B, 4]
-    orders = torch.tensor([(0, 1, 2), (1, 2, 0), (2, 0, 1), (0, 2, 1), (1, 0, 2), (2, 1, 0)], device=masked.device)
-    order = orders[_pick(draws[:, 0], 6)].view(-1, 3, 1, 1).expand_as(masked)
+    orders = ((0, 1, 2), (1, 2, 0), (2, 0, 1), (0, 2, 1), (1, 0, 2), (2, 1, 0))
+    order = _look_up(orders, _pick(draws[:, 0], 6), torch.int64).view(-1, 3, 1, 1).expand_as(masked)
     shift = _between(draws[:, 1:], -80, 80).to(torch.int16).view(-1, 3, 1, 1)
     coloured = (masked.gather(1, order).to(torch.int16) + shift).clamp(0, 255).to(torch.uint8)
     return torch.where((masked != faces).any(1, keepdim=True), coloured, masked)
@@ -108,7 +109,7 @@ def mask_opacity(keys: Tensor, kinds: str = "seen", *, geometry: str = "natural"
     _check_names(kinds, geometry)
     opacity = torch.zeros(len(keys), SIZE, SIZE, device=keys.device)
     if len(keys):
-        opacity[:, _FIRST_ROW:] = _planes(uniform(keys, _DRAWS), kinds, geometry)[:, 0]
+        opacity[:, _FIRST_ROW:] = _planes(_mask_of(keys, kinds, geometry))[:, 0]
     return opacity
 
 
@@ -135,32 +136,53 @@ def _between(draw: Tensor, low: float, high: float) -> Tensor:
     return low + draw * (high - low)
 
 
-def _planes(draws: Tensor, kinds: str, geometry: str) -> Tensor:
-    """Return the channels of the mask's texture in the crop, rows from ``_FIRST_ROW`` down, float32 [B, 5, R, 112]."""
-    order, names = list(SHAPES), KINDS[kinds]
-    shape = _look_up([order.index(name) for name in names], _pick(draws[:, 0], len(names)))
-    grid = _grid(_homography(*_corners(draws, shape, geometry)), shape)
-    textures = shapes.atlas(draws.device).expand(len(draws), -1, -1, -1)  # B views of one tensor
-    return grid_sample(textures, grid, padding_mode="border", align_corners=True)
+Mask = tuple[Tensor, ...]
+"""What a key determines of its mask: shape int64 [B], homography [B, 3, 3], both colours [B, 3, 1, 1], shadow."""
 
 
-def _blend(images: Tensor, keys: Tensor, kinds: str, geometry: str) -> tuple[Tensor, Tensor]:
-    """Return the masked rows from ``_FIRST_ROW`` down, uint8 [B, 3, R, 112], and the coverage, float32 [B]."""
+def _mask_of(keys: Tensor, kinds: str, geometry: str) -> Mask:
     draws = uniform(keys, _DRAWS)  # [B, _DRAWS] float64
-    alpha, shade, side, trim, shadow = _planes(draws, kinds, geometry).unsqueeze(2).unbind(1)  # each [B, 1, R, 112]
-    fabric, second = _colours(draws, kinds)
+    order, names = list(SHAPES), KINDS[kinds]
+    shape = _look_up(tuple(order.index(name) for name in names), _pick(draws[:, 0], len(names)), torch.int64)
+    homography = _homography(*_corners(draws, shape, geometry))
+    homography = (homography / homography[:, 2:, 2:]).float()
+    return shape, homography, *_colours(draws, kinds), _column(_between(draws[:, 1], 0.5, 1.0))
+
+
+def _parts(mask: Mask, size: int) -> Iterator[tuple[slice, Mask]]:
+    for start in range(0, len(mask[0]), size):
+        part = slice(start, start + size)
+        yield part, tuple(values[part] for values in mask)
+
+
+def _planes(mask: Mask) -> Tensor:
+    """Return the channels of the mask's texture in the crop, rows from ``_FIRST_ROW`` down, float32 [B, 5, R, 112]."""
+    shape, homography = mask[:2]
+    textures = shapes.atlas(shape.device).expand(len(shape), -1, -1, -1)  # B views of one tensor
+    return grid_sample(textures, _grid(homography, shape), padding_mode="border", align_corners=True)
+
+
+def _blend(images: Tensor, mask: Mask) -> tuple[Tensor, Tensor]:
+    """Return the masked rows from ``_FIRST_ROW`` down, uint8 [B, 3, R, 112], and the coverage, float32 [B]."""
+    fabric, second, darkness = mask[2:]
+    alpha, shade, side, trim, shadow = _planes(mask).unsqueeze(2).unbind(1)  # each [B, 1, R, 112]
     gain, slope = _light(images)
-    shade = (shade + side * slope).clamp(min=0.25) * gain
-    mask = (fabric + trim * (second - fabric)) * shade
-    skin = images[:, :, _FIRST_ROW:].float() * (1 - shadow * _column(_between(draws[:, 1], 0.5, 1.0)))
-    mixed = skin + alpha * (mask - skin)
+    shade = side.mul_(slope).add_(shade).clamp_(min=0.25).mul_(gain)
+    cloth = (trim * (second - fabric)).add_(fabric).mul_(shade)
+    skin = images[:, :, _FIRST_ROW:].float().mul_(shadow.mul_(darkness).neg_().add_(1))
+    mixed = cloth.sub_(skin).mul_(alpha).add_(skin)
     covered = (alpha > 0.5).sum((1, 2, 3))
-    return (mixed + 0.5).clamp_(0, 255).to(torch.uint8), covered.float() / SIZE**2
+    return mixed.add_(0.5).clamp_(0, 255).to(torch.uint8), covered.float() / SIZE**2
 
 
-def _look_up(table: list, index: Tensor) -> Tensor:
-    dtype = torch.int64 if isinstance(table[0], int) else torch.float64
-    return torch.tensor(table, dtype=dtype, device=index.device)[index]
+def _look_up(table: tuple, index: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+    return _table(table, dtype, index.device)[index]
+
+
+@functools.lru_cache
+def _table(values: tuple, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return numbers as a tensor that stays on the device: every copy to a GPU has to be waited for."""
+    return torch.tensor(values, dtype=dtype, device=device)
 
 
 def _column(values: Tensor) -> Tensor:
@@ -169,7 +191,7 @@ def _column(values: Tensor) -> Tensor:
 
 def _colours(draws: Tensor, kinds: str) -> tuple[Tensor, Tensor]:
     """Return fabric and second colour, float32 [B, 3, 1, 1] each: a palette entry and a small deviation."""
-    palette = list(PALETTES[kinds].values())
+    palette = tuple(PALETTES[kinds].values())
     entry = _look_up(palette, _pick(draws[:, 2], len(palette)))  # [B, 2, 3]
     shift = 0.35 * _between(draws[:, 3:6], -1, 1) + 0.65 * _between(draws[:, 23:24], -1, 1)  # mainly brightness
     entry = (entry + (COLOUR_SPREAD * shift).unsqueeze(1)).clamp(0, 255)
@@ -190,12 +212,12 @@ def _light(images: Tensor) -> tuple[Tensor, Tensor]:
 
 def _corners(draws: Tensor, shape: Tensor, geometry: str) -> tuple[Tensor, Tensor]:
     """Return four points of the shape's plane (nose bridge, chin; each side) and of the crop, [B, 4, 2] each."""
-    top = _look_up([float(s.top) for s in SHAPES.values()], shape)
-    box = torch.tensor(((-40, 0), (40, 0), (40, 50), (-40, 50)), dtype=torch.float64, device=draws.device)
+    top = _look_up(tuple(s.top for s in SHAPES.values()), shape)
+    box = _table(((-40, 0), (40, 0), (40, 50), (-40, 50)), torch.float64, draws.device)
     source = box + torch.stack([torch.full_like(top, MIDLINE), top], -1).unsqueeze(1)
     if geometry == "natural":
         return source, _worn(box, draws, top)
-    scale = _look_up([float(s.published_scale) for s in SHAPES.values()], shape).view(-1, 1, 1)
+    scale = _look_up(tuple(s.published_scale for s in SHAPES.values()), shape).view(-1, 1, 1)
     position = torch.stack([MIDLINE + _between(draws[:, 6], -1, 1), 57 + _between(draws[:, 7], -3, 3)], -1).unsqueeze(1)
     return source, box * scale + position
 
@@ -247,10 +269,12 @@ def _adjugate(m: Tensor) -> Tensor:
 def _grid(homography: Tensor, shape: Tensor) -> Tensor:
     """Return the atlas coordinates of each crop pixel from ``_FIRST_ROW`` down for ``grid_sample``: [B, R, 112, 2]."""
     rows, columns = round(HEIGHT * SCALE), round(WIDTH * SCALE)
-    homography = (homography / homography[:, 2:, 2:]).float().view(-1, 3, 3, 1, 1)
+    homography = homography.view(-1, 3, 3, 1, 1)
     x = torch.arange(SIZE, device=shape.device).float()
     y = torch.arange(_FIRST_ROW, SIZE, device=shape.device).float().unsqueeze(1)
     along = homography[:, :, 0] * x + (homography[:, :, 1] * y + homography[:, :, 2])  # [B, 3, R, 112]
-    across = (along[:, 0] / along[:, 2] - LEFT) * SCALE
-    down = ((along[:, 1] / along[:, 2] - TOP) * SCALE).clamp(0, rows - 1) + (shape * rows).view(-1, 1, 1)
-    return torch.stack([across * (2 / (columns - 1)) - 1, down * (2 / (len(SHAPES) * rows - 1)) - 1], -1)
+    across, down, depth = along.unbind(1)
+    across.div_(depth).sub_(LEFT).mul_(SCALE).mul_(2 / (columns - 1))
+    down.div_(depth).sub_(TOP).mul_(SCALE).clamp_(0, rows - 1).add_((shape * rows).view(-1, 1, 1))
+    down.mul_(2 / (len(SHAPES) * rows - 1))
+    return along[:, :2].sub_(1).permute(0, 2, 3, 1)
