@@ -89,7 +89,7 @@ class Views:
             keys = torch.cat([keys[: self.general], key(keys[self.general :], "grouped", step, device=self.device)])
         flip, draw = uniform(keys, 2).unbind(-1)
         flipped, masked = flip < 0.5, draw < self.plan.mask_probability
-        clean = _mirrored(self.images[index], flipped)
+        clean = _mirrored(self.images.index_select(0, index), flipped)
         images, coverage = {"clean": clean}, torch.zeros(len(index), device=self.device)
         for view in self.plan.views:
             if view.startswith("masked"):
@@ -114,10 +114,11 @@ class Views:
         purpose = ("mask",) if view == "masked" else ("mask", view)
         if self.device.type != "cpu":  # which faces wear a mask is not read back: that would wait for the device
             drawn, covered = self._drawn(clean, key(keys, *purpose, device=self.device))
-            return torch.where(masked[:, None, None, None], drawn, clean), covered * masked
+            return _chosen(masked, drawn, clean), covered * masked
         where = masked.nonzero().squeeze(-1)
-        drawn, covered = self._drawn(clean[where], key(keys[where], *purpose))
-        return clean.index_copy(0, where, drawn), coverage.index_copy(0, where, covered)
+        drawn, covered = self._drawn(clean.index_select(0, where), key(keys[where], *purpose))
+        images = _words(clean).index_copy(0, where, _words(drawn)).view(torch.uint8).view(clean.shape)
+        return images, coverage.index_copy(0, where, covered)
 
     def _drawn(self, clean: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
         recoloured = self.plan.mask_kinds == "recoloured"
@@ -136,7 +137,17 @@ class Views:
 
 
 def _mirrored(images: Tensor, where: Tensor) -> Tensor:
-    return torch.where(where[:, None, None, None], images.flip(-1), images)
+    return _chosen(where, images.flip(-1), images)
+
+
+def _chosen(where: Tensor, images: Tensor, others: Tensor) -> Tensor:
+    """Return each face of ``images`` where ``where`` [B] is true, else that of ``others``."""
+    return torch.where(where[:, None], _words(images), _words(others)).view(torch.uint8).view(images.shape)
+
+
+def _words(images: Tensor) -> Tensor:
+    """Return uint8 [B, 3, 112, 112] as int64 [B, 4704], eight bytes each: a processor copies them ten times faster."""
+    return images.flatten(1).view(torch.int64)
 
 
 def _by_person(identity: Tensor) -> list[Tensor]:
