@@ -6,6 +6,7 @@ STAGE ?=
 SCOPE ?=
 PRECISION ?=
 CORES ?=
+QUICK ?=
 
 ifneq ($(PRECISION),)
 export MASKINV_PRECISION := $(PRECISION)
@@ -15,13 +16,13 @@ PYTHON_IN_VENV := .venv/bin/python
 SCOPE_OPTION = $(if $(SCOPE),--scope $(SCOPE))
 STUDY_OPTIONS = --profile $(PROFILE) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CORES),--cores $(CORES)) $(SCOPE_OPTION)
 
-.PHONY: help study choose test lab publish models restore lint wheels
+.PHONY: help study choose test bench lab publish models restore lint wheels
 .DEFAULT_GOAL := help
 
 help: ## List the targets.
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 10
 	@echo "Variables: PROFILE=laptop|smoke|gpu|real|real-smoke, SEEDS=5 (laptop: 1), STAGE=maskinv-lg (publish, restore), SCOPE=ablation|all,"
-	@echo "Variables: PRECISION=fp32|bf16 (auto: bf16 where the processor computes in it), CORES=2 (all)"
+	@echo "Variables: PRECISION=fp32|bf16 (auto: bf16 where the processor computes in it), CORES=2 (all), QUICK=1 (bench)"
 
 .venv/ready: pyproject.toml constraints.txt
 	@echo "Setting up .venv (once) ..."
@@ -39,6 +40,9 @@ choose: .venv/ready ## Choose the settings of PROFILE on validation people; comm
 
 test: .venv/ready ## Run all tests.
 	@"$(PYTHON_IN_VENV)" -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+bench: .venv/ready ## Measure the speed here against plain code; QUICK=1: two minutes, not ten.
+	@"$(PYTHON_IN_VENV)" -m maskinv_lib bench $(if $(QUICK),--quick)
 
 lab: .venv/ready ## Open the notebooks in JupyterLab.
 	@"$(PYTHON_IN_VENV)" -m jupyterlab notebooks

@@ -14,10 +14,10 @@ from maskinv_lib.study import jobs, progress
 from maskinv_lib.study.launch import notebook_job, noted, run_choose, run_study
 from maskinv_lib.study.profiles import PROFILES, get_profile
 from maskinv_lib.study.runs import open_profile, open_run
-from maskinv_lib.tools import folder_commands, model_commands
+from maskinv_lib.tools import folder_commands, model_commands, speed_commands
 from maskinv_lib.utils import checks, machine, paths
 
-CODES = "Exit codes: 0 success; 1 a study failed, or (compare) two people; 2 an error; 130 stopped; 141 output closed."
+CODES = "Exit codes: 0 success; 1 a study or a measurement of bench failed, or (compare) two people; 2 an error; 130 stopped; 141 output closed."
 
 FULL = "Free space on that disk, or set MASKINV_RUNS to a folder on another one."
 FORBIDDEN = "Choose a place that you may write to; MASKINV_RUNS is the folder of everything that runs write."
@@ -124,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
 
     model_commands.add_to(command)
     folder_commands.add_to(command)
+    speed_commands.add_to(command)
     return root
 
 

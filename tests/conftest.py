@@ -1,8 +1,12 @@
 """Shared by all tests: one thread, temporary folders for runs and results, and trained runs of the tiny profile."""
 
 import os
+import pickle
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +16,7 @@ from maskinv_lib.faces import Faces
 from maskinv_lib.pipeline import evaluate
 from maskinv_lib.pipeline.train import train
 from maskinv_lib.study import methods
-from maskinv_lib.utils import fingerprints
+from maskinv_lib.utils import files, fingerprints
 from maskinv_lib.utils.randomness import key, uniform
 from tests import tiny
 
@@ -43,25 +47,63 @@ def patterned() -> Faces:
 
 
 @pytest.fixture(scope="session")
-def shared(tmp_path_factory):
+def made_once(tmp_path_factory):
+    """A function that lets one process of the test run fill a folder, and copies the folder for every other."""
+    own = tmp_path_factory.getbasetemp()
+    common = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def made(name: str, make: Callable[[Path], object], into: Path) -> object:
+        folder, value = common / f"common-{name}", common / f"common-{name}.pickle"
+        with files.only_process(common / f"{name}.lock", name, wait=True):
+            if not value.exists():
+                result = pickle.dumps(make(folder))
+                with files.whole_file(value) as temporary:
+                    temporary.write_bytes(result)
+        shutil.copytree(folder, into, dirs_exist_ok=True)
+        return pickle.loads(value.read_bytes())
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def shared(made_once, tmp_path_factory):
     """A folder with the trained ablation of the tiny profile, its trainings and its evaluations by rung."""
     folder = tmp_path_factory.mktemp("ablation")
+    return folder, *made_once("ablation", _ablation, folder)
+
+
+def _ablation(folder: Path) -> tuple[dict, dict]:
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         tiny.register(patch, folder)
         trained = {name: train(tiny.run_of(name)) for name in tiny.RUNGS}
-        evaluated = {name: evaluate.evaluate_run(tiny.run_of(name)) for name in tiny.RUNGS}
-    return folder, trained, evaluated
+        return trained, {name: evaluate.evaluate_run(tiny.run_of(name)) for name in tiny.RUNGS}
 
 
 @pytest.fixture(scope="session")
-def trained_methods(shared):
-    """The trainings of all other methods, in the folder of the tiny ablation, by name."""
+def measured_methods(made_once, shared):
+    """The trainings, and the evaluations, of all other methods by name, in the folder of the tiny ablation.
+
+    A method that is only a part of others is not evaluated.
+    """
+    return made_once("methods", partial(_methods, shared[0]), shared[0])
+
+
+def _methods(rungs: Path, folder: Path) -> tuple[dict, dict]:
+    shutil.copytree(rungs, folder, dirs_exist_ok=True)
+    torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        tiny.register(patch, shared[0])
-        torch.set_num_threads(1)
+        tiny.register(patch, folder)
         order = sorted(methods.METHODS, key=lambda stage: len(stage.parts))  # parts before combinations
-        return {stage.name: train(tiny.method_run(stage.name)) for stage in order}
+        trained = {stage.name: train(tiny.method_run(stage.name)) for stage in order}
+        compared = [stage.name for stage in methods.METHODS if stage.question != "ingredient"]
+        return trained, {name: evaluate.evaluate_run(tiny.method_run(name)) for name in compared}
+
+
+@pytest.fixture(scope="session")
+def trained_methods(measured_methods):
+    """The trainings of all other methods, in the folder of the tiny ablation, by name."""
+    return measured_methods[0]
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from maskinv_lib.evaluation.benchmarks import Comparisons
-from maskinv_lib.evaluation.evaluate import Case, Evaluation, evaluate
-from maskinv_lib.evaluation.metrics import ErrorCurve, error_curve
+from maskinv_lib.evaluation.benchmarks.all_pairs import AllPairs
+from maskinv_lib.evaluation.curves import ErrorCurve
+from maskinv_lib.evaluation.evaluate import Case, Evaluation, curve_for, evaluate
 from maskinv_lib.evaluation.resampling import identity_weights
 from maskinv_lib.study.data import UNMASKED
 
@@ -17,7 +18,7 @@ class Conditions:
 
     evaluations: dict[Case, Evaluation]
     curves: dict[Case, ErrorCurve]
-    comparisons: dict[Case, Comparisons]
+    comparisons: dict[Case, Comparisons | AllPairs]
 
 
 def evaluate_conditions(
@@ -29,11 +30,12 @@ def evaluate_conditions(
     with as many ``resamples`` of one benchmark are paired.
     """
     weights = identity_weights(benchmark.identities, resamples)
-    comparisons = {(condition, kinds): part for condition, kinds, part in benchmark.comparisons(templates)}
-    curves = {case: error_curve(part) for case, part in comparisons.items()}
+    comparisons: dict[Case, Comparisons | AllPairs] = {}
+    curves: dict[Case, ErrorCurve] = {}
     evaluations: dict[Case, Evaluation] = {}
-    for case, part in comparisons.items():
-        unmasked = evaluations.get((UNMASKED, "none"))
+    for condition, kinds, part in benchmark.comparisons(templates):
+        case, unmasked = (condition, kinds), evaluations.get((UNMASKED, "none"))
+        comparisons[case], curves[case] = part, curve_for(part, unmasked=unmasked, threshold_fmr=threshold_fmr)
         options = {"unmasked": unmasked, "curve": curves[case], "threshold_fmr": threshold_fmr}
         evaluations[case] = evaluate(part, weights, **options)
     return Conditions(evaluations=evaluations, curves=curves, comparisons=comparisons)

@@ -1,17 +1,23 @@
 """The verification metrics of ISO/IEC 19795, computed exactly from scores, ties included.
 
-A comparison is accepted when its score >= the threshold. FMR is the share of impostor comparisons accepted, FNMR the
-share of genuine comparisons rejected. All rates are fractions in [0, 1]. Plain NumPy, in float64.
+All rates are fractions in [0, 1], read from an error curve (``curves``).
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from maskinv_lib.evaluation.benchmarks import Comparisons
+from maskinv_lib.evaluation.benchmarks.all_pairs import AllPairs
+from maskinv_lib.evaluation.brackets import counted_curve
+from maskinv_lib.evaluation.curves import ErrorCurve, above, curve_of_scores, equal_error_rate, fnmr_at_fmr, rates_at
 
 OPERATING_POINTS = {"fmr100": 0.01, "fmr1000": 0.001}
 """Metric name -> the FMR at which it gives the FNMR."""
+
+FINE_POINTS = OPERATING_POINTS | {"fmr10000": 0.0001}
+"""The operating points that a set of millions of comparisons can measure."""
 
 RATES = ("eer", "fmr100", "fmr1000", "fnmr_at_unmasked_threshold", "fmr_at_unmasked_threshold")
 """Metrics that are error rates; the others are gmean, imean (scores), fdr (a ratio) and accuracy (a share)."""
@@ -38,100 +44,22 @@ class Metric:
     note: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ErrorCurve:
-    """Both error rates at every threshold where one of them changes.
-
-    thresholds: float64 [K], ascending: the distinct scores and one just above the largest, so the curve runs from
-    (FMR 1, FNMR 0) to (FMR 0, FNMR 1). fmr, fnmr: float64 [K]. genuine, impostor: numbers of comparisons.
-    """
-
-    thresholds: np.ndarray
-    fmr: np.ndarray
-    fnmr: np.ndarray
-    genuine: int
-    impostor: int
-
-
 def split_scores(comparisons: Comparisons) -> tuple[np.ndarray, np.ndarray]:
-    """Return genuine scores [G] and impostor scores [I], float64."""
-    scores = comparisons.scores.astype(np.float64)
-    return scores[comparisons.genuine], scores[~comparisons.genuine]
+    """Return genuine scores [G] and impostor scores [I], of the comparisons' dtype."""
+    return comparisons.scores[comparisons.genuine], comparisons.scores[~comparisons.genuine]
 
 
-def above(scores: np.ndarray) -> float:
-    """Return the smallest float32 above all scores: a finite threshold that accepts nothing."""
-    return float(np.nextafter(np.float32(scores.max()), np.float32(np.inf)))
+def error_curve(
+    comparisons: Comparisons | AllPairs, *, fmrs: Iterable[float] = (), thresholds: Iterable[float] = ()
+) -> ErrorCurve:
+    """Return the error curve of a benchmark's comparisons.
 
-
-def curve_of_scores(genuine: np.ndarray, impostor: np.ndarray) -> ErrorCurve:
-    """Return the error curve of genuine [G] and impostor [I] scores.
-
-    Raises ValueError naming the side that is empty or holds a score that is not finite.
+    Of a list it is the whole curve. Of all pairs of a large set it is thinned, but exact at the EER, at the FMRs of
+    ``FINE_POINTS`` and ``fmrs`` and at ``thresholds``.
     """
-    sides = {"genuine": np.asarray(genuine, np.float64), "impostor": np.asarray(impostor, np.float64)}
-    for side, scores in sides.items():
-        if scores.size == 0 or not np.isfinite(scores).all():
-            problem = "no" if scores.size == 0 else "NaN or infinite"
-            raise ValueError(f"There are {problem} {side} scores: no error rate can be computed.")
-    genuine, impostor = np.sort(sides["genuine"]), np.sort(sides["impostor"])
-    scores = np.unique(np.concatenate([genuine, impostor]))
-    thresholds = np.append(scores, above(scores))
-    return ErrorCurve(
-        thresholds=thresholds,
-        fmr=(len(impostor) - np.searchsorted(impostor, thresholds)) / len(impostor),
-        fnmr=np.searchsorted(genuine, thresholds) / len(genuine),
-        genuine=len(genuine),
-        impostor=len(impostor),
-    )
-
-
-def error_curve(comparisons: Comparisons) -> ErrorCurve:
-    """Return the error curve of a benchmark's comparisons."""
-    return curve_of_scores(*split_scores(comparisons))
-
-
-def rates_at(curve: ErrorCurve, threshold: float) -> tuple[float, float]:
-    """Return (FMR, FNMR) at any threshold."""
-    index = min(int(np.searchsorted(curve.thresholds, threshold)), len(curve.thresholds) - 1)
-    return float(curve.fmr[index]), float(curve.fnmr[index])
-
-
-def equal_error_rate(curve: ErrorCurve) -> tuple[float, float]:
-    """Return (EER, its threshold): where FMR and FNMR meet, on the straight line between neighbouring points.
-
-    The threshold is finite: the distinct score nearest to the crossing. Separated scores give exactly 0 at the
-    smallest genuine score.
-    """
-    gap = curve.fnmr - curve.fmr  # [K], strictly rising from -1 to 1
-    right = int(np.argmax(gap >= 0))
-    if gap[right] == 0:
-        return float(curve.fmr[right]), float(curve.thresholds[right])
-    left = right - 1
-    share = gap[left] / (gap[left] - gap[right])
-    nearest = left if -gap[left] <= gap[right] else right
-    value = curve.fmr[left] + share * (curve.fmr[right] - curve.fmr[left])
-    return float(value), float(curve.thresholds[nearest])
-
-
-def fnmr_at_fmr(curve: ErrorCurve, fmr: float) -> tuple[float, float] | tuple[None, None]:
-    """Return (lowest FNMR with FMR <= ``fmr``, its threshold); (None, None) where ``fmr`` is not measurable.
-
-    ``fmr`` 0.01 gives FMR100, 0.001 gives FMR1000. It is measurable if it allows at least one false match: fmr *
-    impostors >= 1. Raises ValueError for an FMR outside (0, 1].
-    """
-    if not 0 < fmr <= 1:
-        raise ValueError(f"An operating point needs an FMR above 0 and up to 1, not {fmr!r}.")
-    if fmr * curve.impostor < 1 - 1e-9:
-        return None, None
-    index = int(np.argmax(curve.fmr <= fmr * (1 + 1e-12)))  # FMR falls along the curve: the first is the lowest FNMR
-    return float(curve.fnmr[index]), float(curve.thresholds[index])
-
-
-def fisher_ratio(genuine: np.ndarray, impostor: np.ndarray) -> float:
-    """Return FDR = (GMean - IMean)^2 / (sd_G^2 + sd_I^2), population variances; infinite when both are 0."""
-    spread = genuine.var() + impostor.var()
-    return float((genuine.mean() - impostor.mean()) ** 2 / spread) if spread > 0 else float("inf")
+    if isinstance(comparisons, Comparisons):
+        return curve_of_scores(*split_scores(comparisons))
+    return counted_curve(comparisons, {*FINE_POINTS.values(), *fmrs}, thresholds)
 
 
 def _best_threshold(scores: np.ndarray, genuine: np.ndarray) -> float:
@@ -145,12 +73,21 @@ def _best_threshold(scores: np.ndarray, genuine: np.ndarray) -> float:
     return float(cuts[best[len(best) // 2]])
 
 
-def ten_fold_accuracy(comparisons: Comparisons) -> tuple[float, float]:
+def has_folds(comparisons: Comparisons | AllPairs) -> bool:
+    """Return whether a cross-validated accuracy can be computed."""
+    folded = comparisons if isinstance(comparisons, Comparisons) else comparisons.folded
+    return folded is not None and folded.fold is not None and bool((folded.fold >= 0).any())
+
+
+def ten_fold_accuracy(comparisons: Comparisons | AllPairs) -> tuple[float, float]:
     """Return (accuracy, standard error over folds) in the style of LFW, from the comparisons that are in a fold.
 
     Each fold is judged at the threshold that is best on the other folds. Raises ValueError with fewer than two folds.
     """
-    folds = np.array([]) if comparisons.fold is None else np.unique(comparisons.fold[comparisons.fold >= 0])
+    comparisons = comparisons.folded if isinstance(comparisons, AllPairs) else comparisons
+    folds = np.array([])
+    if comparisons is not None and comparisons.fold is not None:
+        folds = np.flatnonzero(np.bincount(comparisons.fold[comparisons.fold >= 0]))
     if len(folds) < 2:
         raise ValueError(f"A cross-validated accuracy needs at least two folds; this benchmark has {len(folds)}.")
     used = comparisons.fold >= 0
@@ -165,22 +102,28 @@ def ten_fold_accuracy(comparisons: Comparisons) -> tuple[float, float]:
 
 
 def measure(
-    comparisons: Comparisons, unmasked_threshold: float | None = None, curve: ErrorCurve | None = None
+    comparisons: Comparisons | AllPairs,
+    unmasked_threshold: float | None = None,
+    curve: ErrorCurve | None = None,
+    *,
+    operating_points: Mapping[str, float] = OPERATING_POINTS,
+    accuracy: float | None = None,
 ) -> dict[str, Metric]:
     """Return every metric of one benchmark under one condition, by name, without intervals.
 
     unmasked_threshold: a threshold fixed on *unmasked* pairs (``fnmr_at_fmr`` of their curve); with it come
     ``fnmr_at_unmasked_threshold`` and ``fmr_at_unmasked_threshold``. ``accuracy`` comes only where there are folds.
-    curve: the error curve of the comparisons, if it was computed before.
+    curve, accuracy: of the comparisons, if they were computed before; a curve that is not exact where it must be is
+    computed again.
     """
-    genuine, impostor = split_scores(comparisons)
-    curve = curve or curve_of_scores(genuine, impostor)
+    extra = () if unmasked_threshold is None else (unmasked_threshold,)
+    if curve is None or not curve.holds(*operating_points.values(), *extra):
+        curve = error_curve(comparisons, fmrs=operating_points.values(), thresholds=extra)
     results = {"eer": equal_error_rate(curve)}  # name -> (value, threshold)
-    results |= {name: fnmr_at_fmr(curve, fmr) for name, fmr in OPERATING_POINTS.items()}
-    results |= {"gmean": (float(genuine.mean()), None), "imean": (float(impostor.mean()), None)}
-    results["fdr"] = (fisher_ratio(genuine, impostor), None)
-    if comparisons.fold is not None and (comparisons.fold >= 0).any():
-        results["accuracy"] = (ten_fold_accuracy(comparisons)[0], None)
+    results |= {name: fnmr_at_fmr(curve, fmr) for name, fmr in operating_points.items()}
+    results |= {name: (value, None) for name, value in curve.statistics.items()}
+    if has_folds(comparisons):
+        results["accuracy"] = (ten_fold_accuracy(comparisons)[0] if accuracy is None else accuracy, None)
     if unmasked_threshold is not None:
         fmr, fnmr = rates_at(curve, unmasked_threshold)
         results["fnmr_at_unmasked_threshold"] = (fnmr, float(unmasked_threshold))

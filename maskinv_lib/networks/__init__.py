@@ -53,7 +53,7 @@ class InputContract:
         """
         check_shape(images)
         if images.dtype == torch.uint8:
-            return (images.to(torch.float32) - self.mean) / self.scale
+            return images.to(torch.float32).sub_(self.mean).div_(self.scale)
         _check_values(images)
         gain, offset = 127.5 / self.scale, (127.5 - self.mean) / self.scale
         pixels = images.to(torch.float32)
@@ -148,9 +148,7 @@ def build_network(name: str, embedding_size: int | None = None, seed: int = 0) -
     embedding_size: None takes the network's usual one (iResNet 512, compact and MobileFaceNet 128). The global random
     state is neither read nor changed. An unknown name raises ValueError with the nearest known one.
     """
-    network = outline(name, embedding_size).to_empty(device="cpu")
-    _initialise(network, checks.whole_number("seed", seed))
-    return network
+    return initialised(outline(name, embedding_size), seed)
 
 
 def outline(name: str, embedding_size: int | None = None) -> Network:
@@ -173,9 +171,13 @@ def _imported(path: str) -> Callable[..., Network]:
     return getattr(importlib.import_module(f"{__name__}.{module}"), function)
 
 
-def _initialise(network: Network, seed: int) -> None:
-    """Draw convolutions normal with deviation 0.1 as published, all others from torch's usual distributions."""
-    generator = torch.Generator().manual_seed(int(randomness.key(seed, "network weights")))
+def initialised(network: Network, seed: int) -> Network:
+    """Return a network, on the CPU, with fresh weights that its kind and the seed decide.
+
+    Convolutions are normal with deviation 0.1 as published, all others come from torch's usual distributions.
+    """
+    network = network.to_empty(device="cpu")
+    generator = torch.Generator().manual_seed(int(randomness.key(checks.whole_number("seed", seed), "network weights")))
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.normal_(module.weight, std=0.1, generator=generator)
@@ -185,3 +187,4 @@ def _initialise(network: Network, seed: int) -> None:
             nn.init.uniform_(module.bias, -bound, bound, generator=generator)
         elif hasattr(module, "reset_parameters"):
             module.reset_parameters()
+    return network

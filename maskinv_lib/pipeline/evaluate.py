@@ -3,7 +3,8 @@
 import time
 
 from maskinv_lib.evaluation.conditions import evaluate_conditions
-from maskinv_lib.evaluation.metrics import measure
+from maskinv_lib.evaluation.curves import equal_error_rate
+from maskinv_lib.evaluation.metrics import error_curve
 from maskinv_lib.pipeline import models
 from maskinv_lib.pipeline.records import Evaluated, read_evaluation, write_evaluation
 from maskinv_lib.pipeline.sources import AnyBenchmark, benchmark_of
@@ -49,7 +50,8 @@ def on_validation(run: Run) -> dict[str, float]:
     """Return condition -> EER of a trained run on its validation people, with unseen mask kinds."""
     benchmark = benchmark_of(run.profile, split="validation")
     comparisons = benchmark.comparisons(models.trial_templates(run, benchmark))
-    return {condition: measure(scores)["eer"].value for condition, kinds, scores in comparisons if kinds != "seen"}
+    curves = {condition: error_curve(scores) for condition, kinds, scores in comparisons if kinds != "seen"}
+    return {condition: equal_error_rate(curve)[0] for condition, curve in curves.items()}
 
 
 def trial(run: Run) -> dict:

@@ -110,8 +110,8 @@ def example_pairs(benchmark: RenderedBenchmark, people: int = 6) -> Faces:
     """Return three rows of test faces: references, and probes of the same people with a seen and an unseen mask."""
     half = benchmark.views // 2
     first = torch.arange(people) * benchmark.views
-    rows = [benchmark.faces.images[first]]
-    rows += [masked_copy(benchmark.faces, kinds)[first + half] for kinds in ("seen", "unseen")]
+    few = _at(benchmark.faces, torch.arange(people * benchmark.views))  # the same masks as among all faces
+    rows = [few.images[first], *(masked_copy(few, kinds)[first + half] for kinds in ("seen", "unseen"))]
     identity = benchmark.faces.identity[first].repeat(3)
     return dataclasses.replace(benchmark.faces, images=torch.cat(rows), identity=identity)
 

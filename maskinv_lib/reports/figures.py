@@ -14,7 +14,6 @@ from zlib import crc32
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
@@ -22,6 +21,7 @@ from matplotlib.ticker import NullFormatter
 from maskinv_lib.evaluation.benchmarks import Comparisons
 from maskinv_lib.evaluation.metrics import NOT_MEASURABLE, ErrorCurve, Metric
 from maskinv_lib.faces import SIZE, Faces
+from maskinv_lib.reports.look import LOOK
 
 DPI = 110
 
@@ -80,8 +80,7 @@ def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
     @wraps(draw)
     def styled(*arguments: object, **options: object) -> Figure:
-        settings = {**sns.axes_style("whitegrid"), **sns.plotting_context("notebook", font_scale=0.85)}
-        with plt.rc_context({**settings, "figure.dpi": DPI, "savefig.dpi": DPI, "axes.titlesize": 9.5}):
+        with plt.rc_context({**LOOK, "figure.dpi": DPI, "savefig.dpi": DPI}):
             figure = draw(*arguments, **options)
         plt.close(figure)
         return figure
@@ -375,6 +374,8 @@ def heat_maps(panels: Mapping[str, np.ndarray]) -> Figure:
 @_styled
 def coverage(frame: pd.DataFrame) -> Figure:
     """Draw the covered share of the picture per kind of mask, from a frame with columns kinds, kind, coverage."""
+    import seaborn as sns  # a second, for this figure alone
+
     figure, axes = plt.subplots(figsize=(7.5, 3.6), layout="constrained")
     violin = {"palette": "colorblind", "inner": "quart", "cut": 0, "linewidth": 1}
     sns.violinplot(frame, x="coverage", y="kind", hue="kinds", ax=axes, **violin)

@@ -243,6 +243,12 @@ def targets(jobs: Iterable[Job]) -> list[Path]:
     return list(dict.fromkeys(files))
 
 
+def are_made(files: Iterable[Path], jobs: Iterable[Job]) -> bool:
+    """Return whether the workflow has nothing to do for ``files``: each exists, and its job has no input."""
+    makers = {path: job for job in jobs for path in job.outputs}
+    return all(path.exists() and not makers[path].inputs for path in files)
+
+
 def noting(output: Path, parameters: dict) -> contextlib.AbstractContextManager:
     """Return the block in which a notebook is executed into ``output``: where a job does this, it notes what was made.
 
@@ -273,6 +279,7 @@ def prepare(profile: Profile, runs: Sequence[Run], cores: int = 1) -> list[Job]:
     jobs = study_jobs(profile, runs, cores)
     for job in [*jobs, *trial_jobs(profile)]:
         job.mark()
+    fingerprints.keep()
     return jobs
 
 

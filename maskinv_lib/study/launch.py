@@ -34,7 +34,8 @@ def run_notebook(notebook: Path, output: Path, parameters: dict, *, failed: Path
     Otherwise the copy with the error is written to ``failed`` and the error is raised; a killed kernel is an error too.
     The kernel uses private local sockets, keeps no history and reads no start-up files of the user.
     """
-    import papermill
+    with _not_imported("rfc3987_syntax"):
+        import papermill
     from traitlets.config import Config
 
     os.environ |= {**machine.COMPUTING, "OMP_NUM_THREADS": str(threads), "PYTHONHASHSEED": "0"}
@@ -53,6 +54,7 @@ def run_notebook(notebook: Path, output: Path, parameters: dict, *, failed: Path
                 parameters,
                 progress_bar=False,
                 coalesce_streams=True,
+                shutdown_kernel="immediate",  # every cell has ended; Python with torch takes seconds to end by itself
                 config=config,
                 extra_arguments=["--HistoryManager.enabled=False"],
                 cwd=paths.root() / "notebooks",
@@ -62,6 +64,23 @@ def run_notebook(notebook: Path, output: Path, parameters: dict, *, failed: Path
                 temporary.replace(failed)
             raise
     temporary.replace(output)
+
+
+@contextlib.contextmanager
+def _not_imported(module: str) -> Iterator[None]:
+    """Let the import of an optional module fail in the block, as if it was not installed.
+
+    jsonschema imports ``rfc3987_syntax`` if it can. It builds 38 parsers when imported, which takes two seconds, for a
+    format that notebooks do not have.
+    """
+    absent = module not in sys.modules
+    if absent:
+        sys.modules[module] = None
+    try:
+        yield
+    finally:
+        if absent:
+            del sys.modules[module]
 
 
 def notebook_job(notebook: Path, output: Path, parameters: dict, *, label: str, threads: int = 1) -> int:
@@ -157,12 +176,16 @@ def _run_study(profile: Profile, seeds: range, cores: int) -> int:
         stages = ", ".join(unchosen)
         raise FileNotFoundError(f"No settings of {profile.name} were chosen for {stages}. First: {command}")
     started = time.time()
-    study, _ = jobs.prepare_seeds(profile, seeds, cores)
+    study, targets = jobs.prepare_seeds(profile, seeds, cores)
     trainings = sum(job.kind == "train" for job in study)
     print(f"{profile.name}: {trainings} runs to train and evaluate, {len(seeds)} seed(s), {cores} core(s)", flush=True)
+    if jobs.are_made(targets, study):  # Snakemake would find nothing to do either, in some seconds
+        return _conclude(profile)
     log = jobs.study_folder(profile) / "logs" / "snakemake.log"
     code, progress = _watched(profile, seeds, cores, log, study)
-    return _failed(progress, log) if code else _conclude(profile, progress, time.time() - started)
+    if code:
+        return _failed(progress, log)
+    return _conclude(profile, (time.time() - started) / 60 if progress.seen else None)
 
 
 def _watched(
@@ -173,10 +196,12 @@ def _watched(
     (folder / "events.jsonl").unlink(missing_ok=True)
     with _workflow(profile, seeds, cores, log, target) as process:
         progress = Progress(profile, watched, folder, cores)
-        while process.poll() is None:
+        ended = False
+        while not ended:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=0.5)
+                ended = True
             progress.report()
-            time.sleep(0.5)
-        progress.report()
     return process.returncode, progress
 
 
@@ -224,8 +249,8 @@ def _failures(progress: Progress) -> dict[str, tuple[str, str]]:
     return {one["job"]: (one["log"], one["error"]) for one in events if one["what"] == "fail"}
 
 
-def _conclude(profile: Profile, progress: Progress, seconds: float) -> int:
-    print(f"Done in {seconds / 60:.1f} min." if progress.seen else "Nothing to do: every result is up to date.")
+def _conclude(profile: Profile, minutes: float | None = None) -> int:
+    print("Nothing to do: every result is up to date." if minutes is None else f"Done in {minutes:.1f} min.")
     for benchmark in profile.benchmarks:
         print(profile.suffix(benchmark, "\n") or "", end="\n" * (len(profile.benchmarks) > 1))
         print(eer_table(jobs.study_folder(profile, benchmark, "tables") / "metrics.csv"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from maskinv_lib.networks import build_network, map_shape
+from maskinv_lib.networks import Network, build_network, map_shape
 from maskinv_lib.study.plan import Plan
 from maskinv_lib.study.recipes import Schedule
 from maskinv_lib.training import checkpoints
@@ -53,6 +53,7 @@ class Training:
     folder: receives ``log.jsonl`` and ``checkpoints/``. key: stands for everything that decides the result; a
     checkpoint with another key or precision is not resumed. seed: of the first weights and class centres. start:
     first weights of the network, as a state dict, or None for random ones. on_log: called with each record of the log.
+    build: makes the network with random weights.
     """
 
     def __init__(
@@ -66,10 +67,11 @@ class Training:
         precision: str = "auto",
         start: dict[str, Tensor] | None = None,
         on_log: Callable[[dict], None] = lambda record: None,
+        build: Callable[..., Network] = build_network,
     ) -> None:
         self.plan, self.views, self.folder, self.key, self.on_log = plan, views, Path(folder), key, on_log
         self.dtype = choose_precision(precision, views.device)
-        self.network = build_network(plan.network, embedding_size=plan.embedding_size, seed=seed)
+        self.network = build(plan.network, embedding_size=plan.embedding_size, seed=seed)
         if start is not None:
             self.network.start_from(start)
         self.network.to(views.device, memory_format=torch.channels_last)
@@ -162,6 +164,7 @@ class Training:
         batch = self.views.batch(step, progress)
         views = [view for view in self.plan.views if view in batch.images]
         images = torch.cat([batch.images[view] for view in views])  # all views in one pass, [V * B, 3, 112, 112]
+        images = images.contiguous(memory_format=torch.channels_last)  # bytes are cheaper to reorder than floats
         if any(objective.needs_maps for objective in self.objectives):
             with self._precision():
                 embeddings, maps = self.network.with_maps(images)

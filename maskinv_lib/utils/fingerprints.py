@@ -1,15 +1,20 @@
 """Hashes of the library's own code, so that a finished run knows whether it is still what the code would make.
 
 Hashes are taken from the syntax tree without docstrings and error messages: a comment, a docstring, a reworded error or
-another layout changes nothing.
+another layout changes nothing. Parsing the library takes seconds, so the launcher of a study keeps the hashes in a file
+(``keep``); its jobs read them there while no file of the library has changed.
 """
 
 import ast
 import hashlib
 import json
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
+
+from maskinv_lib.utils import paths
+from maskinv_lib.utils.files import write_json
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -104,10 +109,19 @@ def _below(module: str, packages: Iterable[str]) -> bool:
 @lru_cache
 def code_hash(*modules: str) -> str:
     """Return 16 hexadecimal digits that stand for the code of ``modules`` and all that they import."""
+    return _kept(f"code of {' '.join(modules)}", lambda: _code_hash(modules))
+
+
+def _code_hash(modules: Iterable[str]) -> str:
     digest = hashlib.sha256()
     for module in closure(modules):
-        digest.update(f"{module}\n{ast.dump(_tree(module))}\n".encode())
+        digest.update(f"{module}\n{_dump(module)}\n".encode())
     return digest.hexdigest()[:16]
+
+
+@lru_cache
+def _dump(module: str) -> str:
+    return ast.dump(_tree(module))
 
 
 @lru_cache
@@ -128,6 +142,12 @@ def _defined(module: str) -> dict[str, ast.stmt]:
     return nodes
 
 
+@lru_cache
+def _mentioned_by(place: Place) -> set[Place]:
+    module, name = place
+    return _mentioned(_defined(module)[name], module)
+
+
 def _mentioned(tree: ast.AST, module: str = "") -> set[Place]:
     """Return what a tree, of a module or by itself, mentions of the library; annotations compute nothing."""
     imported, defined = _imports(module) | _imported(tree), _defined(module)
@@ -143,12 +163,13 @@ def _mentioned(tree: ast.AST, module: str = "") -> set[Place]:
 
 def _computing(tree: ast.AST) -> Iterable[ast.AST]:
     """Yield every node of a tree but those of annotations."""
-    yield tree
-    for field, value in ast.iter_fields(tree):
-        if field not in ("annotation", "returns"):
-            for node in value if isinstance(value, list) else [value]:
-                if isinstance(node, ast.AST):
-                    yield from _computing(node)
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        values = [getattr(node, field, None) for field in node._fields if field not in ("annotation", "returns")]
+        for value in values:
+            waiting += [part for part in (value if isinstance(value, list) else [value]) if isinstance(part, ast.AST)]
 
 
 FOLLOWED = ("reports", "evaluation")
@@ -163,7 +184,7 @@ def used_by(places: Iterable[Place]) -> set[Place]:
         module, name = waiting.pop()
         if (module, name) not in seen:
             seen.add((module, name))
-            mentioned = _mentioned(_defined(module)[name], module)
+            mentioned = _mentioned_by((module, name))
             waiting += [place for place in mentioned if place[0] == module or _below(place[0], FOLLOWED)]
     return seen
 
@@ -193,5 +214,54 @@ def cells_hash(notebook: Path) -> str:
 
 def notebook_hash(notebook: Path) -> str:
     """Return 16 hexadecimal digits that stand for the code behind what a notebook shows, without the plumbing."""
-    places = {place for place in called_by(notebook) if not _below(place[0], PLUMBING)}
-    return functions_hash(frozenset(places))
+
+    def compute() -> str:
+        return functions_hash(frozenset(place for place in called_by(notebook) if not _below(place[0], PLUMBING)))
+
+    return _kept(f"code behind {cells_hash(notebook)}", compute)
+
+
+@lru_cache
+def _state() -> str:
+    """Return a hash of all files of the library; of the version of Python too, which decides how trees are written."""
+    digest = hashlib.sha256(sys.version.encode())
+    for path in sorted(PACKAGE.rglob("*.py")):
+        digest.update(f"\n{path.relative_to(PACKAGE)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _file() -> Path:
+    return paths.runs() / ".cache" / "code.json"
+
+
+def _read() -> dict:
+    """Return what was kept, {} if there is nothing that can be read."""
+    try:
+        kept = json.loads(_file().read_text(encoding="utf-8"))
+        return {"code": kept["code"], "hashes": {**kept["hashes"]}}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+@lru_cache
+def _known() -> dict[str, str]:
+    """Return the hashes that were kept for the library as it is now."""
+    kept = _read()
+    return kept["hashes"] if kept.get("code") == _state() else {}
+
+
+def _kept(what: str, compute: Callable[[], str]) -> str:
+    known = _known()
+    if what not in known:
+        known[what] = compute()
+    return known[what]
+
+
+def keep() -> None:
+    """Write the hashes that this process knows to the folder of runs, so that its jobs need not compute them again.
+
+    Nothing is written if a file of the library has changed since this process first read it.
+    """
+    value = {"code": _state(), "hashes": _known()}
+    if value != _read() and _state.__wrapped__() == _state():
+        write_json(_file(), value)

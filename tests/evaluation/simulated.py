@@ -51,3 +51,13 @@ def evaluation(value, spread=0.002, seed=0, names=("eer", "fmr100")):
         effective_genuine=1500.0,
         effective_impostor=1e5,
     )
+
+
+def faces_of(people=60, views=6, width=32, noise=1.5, seed=0, decimals=None):
+    """Return (templates float32 [N, D], identities [N] in mixed order); ``decimals`` makes ties."""
+    generator = np.random.default_rng(seed)
+    identity = generator.permutation(np.repeat(np.arange(people), views))
+    templates = np.random.default_rng(99).normal(size=(people, width))[identity]
+    templates = templates + noise * generator.normal(size=templates.shape)
+    templates /= np.linalg.norm(templates, axis=1, keepdims=True)
+    return (templates if decimals is None else templates.round(decimals)).astype(np.float32), identity

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_curve
 
-from maskinv_lib.evaluation import metrics, resampling
+from maskinv_lib.evaluation import metrics, resampling, tallies
 from maskinv_lib.evaluation.benchmarks import Comparisons
 
 
@@ -21,7 +21,7 @@ def all_pairs(identities, views, seed, decimals=None, signal=1.5):
 
 def tallied(comparisons, identities, extra=()):
     curve = metrics.error_curve(comparisons)
-    return resampling.tally(comparisons, identities, *resampling.threshold_grid(comparisons, curve, np.array(extra)))
+    return tallies.tally(comparisons, identities, *tallies.threshold_grid(curve, np.array(extra)))
 
 
 def comparison_weights(comparisons, row):
@@ -143,7 +143,7 @@ def test_many_scores_on_a_grid_stay_close_to_the_exact_answer():
     fixed = 0.3
     counts = tallied(comparisons, 30, extra=[fixed])
     assert not counts.exact
-    assert len(counts.thresholds) < 2 * resampling.GRID
+    assert len(counts.thresholds) < 2 * tallies.GRID
     rates = resampling.resampled_rates(counts, weights)
     exact = [direct_eer(comparisons, row) for row in weights]
     spread = np.std(exact)
@@ -174,7 +174,7 @@ def test_a_sparse_list_of_many_people_needs_no_table_of_all_pairs(monkeypatch):
     weights = resampling.identity_weights(5000, 5)
     curve = metrics.error_curve(lists)
     thresholds = curve.thresholds[::20]
-    rates = resampling.resampled_rates(resampling.tally(lists, 5000, thresholds, False), weights)
+    rates = resampling.resampled_rates(tallies.tally(lists, 5000, thresholds, False), weights)
     expected = [[direct_rates(lists, row, t)[1] for t in thresholds[1:]] for row in weights]
     np.testing.assert_allclose(rates.fnmr[:, 1:], expected, atol=1e-12)
 

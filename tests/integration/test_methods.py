@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from maskinv_lib.pipeline import evaluate, models, records, sources
+from maskinv_lib.pipeline import models, records, sources
 from maskinv_lib.pipeline.train import train
 from maskinv_lib.study import choices, methods, tuning
 from maskinv_lib.study.ablation import ABLATION
@@ -24,7 +24,7 @@ METHODS = [stage for stage in methods.METHODS if stage.question != "ingredient"]
 
 
 @pytest.mark.parametrize("stage", METHODS, ids=lambda stage: stage.name)
-def test_every_method_trains_saves_loads_and_is_evaluated(stage, trained_methods, ablation):
+def test_every_method_trains_saves_loads_and_is_evaluated(stage, measured_methods, ablation):
     run = tiny.method_run(stage.name)
     finished = {"status": "finished", "key": run.key}
     assert finished.items() <= files.read_json(run.folder / "run.json").items()
@@ -34,14 +34,14 @@ def test_every_method_trains_saves_loads_and_is_evaluated(stage, trained_methods
     for rows in templates.values():
         assert rows.shape == (40, width) and rows.dtype == np.float32
         assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-3)
-    evaluated = evaluate.evaluate_run(run)
+    trained, evaluated = (made.get(stage.name) for made in measured_methods)
     eer = evaluated.evaluations["masked-unmasked", "unseen"].metrics["eer"].value
     assert 0 <= eer <= 1 and records.read_evaluation(run).evaluations.keys() == evaluated.evaluations.keys()
     if stage.trained:
         assert models.model_of(run).name == run.plan.network
         steps = run.plan.steps
-        assert trained_methods[stage.name].records[-1]["step"] == steps >= 3
-        assert trained_methods[stage.name].facts["faces"] == steps * run.plan.faces_per_step <= run.plan.schedule.budget
+        assert trained.records[-1]["step"] == steps >= 3
+        assert trained.facts["faces"] == steps * run.plan.faces_per_step <= run.plan.schedule.budget
 
 
 def test_a_combination_cannot_be_opened_as_one_model(trained_methods, ablation):
@@ -57,8 +57,7 @@ def test_notes_name_our_readings_and_what_was_scaled_or_reduced():
     assert set(notes) == {"ekd", "gkd", "meer", "two-branch", "srt-oracle", "mask-aware-oracle"}
 
 
-def test_of_the_other_methods_only_the_resampled_eer_is_kept(trained_methods, ablation):
-    evaluate.evaluate_run(tiny.method_run("arcface"))
+def test_of_the_other_methods_only_the_resampled_eer_is_kept(measured_methods, ablation):
     kept = records.read_evaluation(tiny.run_of("arcface")).evaluations["masked-masked", "unseen"]
     assert set(kept.resamples) == {"eer"} < set(kept.metrics)
     rung = records.read_evaluation(tiny.run_of("kd-only")).evaluations["masked-masked", "unseen"]

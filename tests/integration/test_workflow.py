@@ -24,6 +24,9 @@ from tests.study.done import cut
 pytestmark = pytest.mark.study
 
 CHECKOUT = ("maskinv_lib", "notebooks", "workflow", "pyproject.toml")
+LESS = {"budget=1920": "budget=960", "test=24, test_views=8": "test=20, test_views=4"}
+"""What the profile "smoke" says -> what it says here, so that its jobs take seconds: all tests use such a checkout."""
+
 STUDY = {"render_faces", "show_faces_and_masks", "compare_the_stages"}
 JOBS = STUDY | {
     f"{job}_{stage}_seed_0" for job in ("train", "evaluate") for stage in ("elasticface_arc", "elasticface_arc_aug")
@@ -48,25 +51,39 @@ def planned_jobs(root: Path, folder: Path, *options: str) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    """A smoke study, run to its end by the command behind ``make study``."""
-    folder = tmp_path_factory.mktemp("finished")
-    done = run_module("maskinv_lib", "study", "--profile", "smoke", **settings(folder))
-    assert done.returncode == 0, done.stdout + done.stderr
-    (folder / "output").write_text(done.stdout)
-    return folder
-
-
-@pytest.fixture
-def copy(finished, tmp_path) -> tuple[Path, Path]:
-    """A checkout that a test may change, in a folder with a space, and a copy of a finished study, with new times."""
-    root, folder = tmp_path / "a check out", tmp_path / "study"
+def checkout(tmp_path_factory) -> Path:
+    """A copy of the repository with a smaller profile "smoke"."""
+    root = tmp_path_factory.mktemp("checkout")
     for name in CHECKOUT:
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__", ".snakemake"))
         else:
             shutil.copy2(source, root / name)
+    profiles = root / "maskinv_lib/study/profiles.py"
+    text = profiles.read_text()
+    for old, new in LESS.items():
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    profiles.write_text(text)
+    return root
+
+
+@pytest.fixture(scope="module")
+def finished(checkout, tmp_path_factory) -> Path:
+    """A smoke study, run to its end by the command behind ``make study``."""
+    folder = tmp_path_factory.mktemp("finished")
+    done = run_module("maskinv_lib", "study", "--profile", "smoke", cwd=checkout, **settings(folder))
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder / "output").write_text(done.stdout)
+    return folder
+
+
+@pytest.fixture
+def copy(checkout, finished, tmp_path) -> tuple[Path, Path]:
+    """A checkout that a test may change, in a folder with a space, and a copy of a finished study, with new times."""
+    root, folder = tmp_path / "a check out", tmp_path / "study"
+    shutil.copytree(checkout, root)
     shutil.copytree(finished, folder, copy_function=shutil.copyfile)
     return root, folder
 
@@ -107,9 +124,9 @@ def test_the_tables_have_their_schema(finished):
     assert set(claims[claims["claim"] > 2]["verdict"]) == {"not run"}
 
 
-def test_a_second_study_has_nothing_to_do(finished):
-    assert planned_jobs(ROOT, finished) == set()
-    again = run_module("maskinv_lib", "study", "--profile", "smoke", **settings(finished))
+def test_a_second_study_has_nothing_to_do(checkout, finished):
+    assert planned_jobs(checkout, finished) == set()
+    again = run_module("maskinv_lib", "study", "--profile", "smoke", cwd=checkout, **settings(finished))
     assert again.returncode == 0 and "Nothing to do" in again.stdout
 
 
@@ -218,14 +235,15 @@ def test_published_stages_are_put_back_and_not_trained_again(copy):
 
 
 @pytest.mark.parametrize("name", ["03-evaluate-a-stage", "04-compare-the-ladder"])
-def test_without_a_run_the_published_results_are_opened_and_named(finished, tmp_path, name):
+def test_without_a_run_the_published_results_are_opened_and_named(checkout, finished, tmp_path, name):
     environment = {**settings(finished), "MASKINV_RUNS": str(tmp_path / "none")}
     if not (finished / "results").exists():
-        assert run_module("maskinv_lib", "publish", "--profile", "smoke", **settings(finished)).returncode == 0
+        published = run_module("maskinv_lib", "publish", "--profile", "smoke", cwd=checkout, **settings(finished))
+        assert published.returncode == 0
     parameters = ["-p", "profile", "smoke"] + (["-p", "stage", "elasticface-arc"] if name.startswith("03") else [])
     out = tmp_path / "out.ipynb"
     command = ["papermill", f"notebooks/{name}.ipynb", str(out), "--no-progress-bar", *parameters]
-    done = run_module(*command, **environment)
+    done = run_module(*command, cwd=checkout, **environment)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "read from the published results" in out.read_text()
 
@@ -310,9 +328,10 @@ def test_a_killed_kernel_fails_the_study_and_the_same_command_finishes_it(copy, 
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     process = subprocess.Popen(command, cwd=root, env=environment, **pipes)
     run = folder / "runs/smoke/seed-0/elasticface-arc"
-    wait_for(lambda: (run / "log.jsonl").exists())
+    wait_for(lambda: (run / "lock").exists())
     second = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     assert second.returncode != 0 and "is in use by process" in second.stderr
+    wait_for(lambda: (run / "log.jsonl").exists())
     os.kill(int((run / "lock").read_text()), signal.SIGKILL)
     output, _ = process.communicate(timeout=300)
     assert process.returncode != 0

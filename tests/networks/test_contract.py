@@ -26,7 +26,7 @@ def network(request):
 @pytest.mark.parametrize("name", REGISTERED)
 def test_name_sizes_contract_and_frozen_tensors(name):
     inner, usual, network = outline(name.split(":")[-1]), outline(name), outline(name, 48)
-    channels, side = (192, 4) if name.endswith("compact") else (512, 7)
+    channels, side = (256, 2) if name.endswith("compact") else (512, 7)
     assert map_shape(name) == (2 * channels if name.startswith("two-branch") else channels, side, side)
     assert usual.embedding_size == inner.embedding_size == (512 if "iresnet" in name else 128)
     assert (network.name, network.embedding_size, network.contract) == (name, 48, inner.contract)

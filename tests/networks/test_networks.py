@@ -53,9 +53,10 @@ def test_published_networks_have_the_published_tensors(name):
 def test_compact_is_small_and_laid_out_alike():
     network = build_network("compact")
     shapes = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
-    assert shapes == expected_shapes((1, 1, 1, 1), (24, 48, 96, 192), 4, 128)
-    assert 1.05e6 < sum(p.numel() for p in network.parameters()) < 1.15e6
-    assert network.fc.weight.abs().max().item() <= 3072**-0.5
+    expected = expected_shapes((1, 1, 1, 1), (32, 64, 128, 256), 2, 128)
+    assert shapes == expected | {"conv1.weight": (32, 3, 7, 7)}
+    assert 1.35e6 < sum(p.numel() for p in network.parameters()) < 1.45e6
+    assert network.fc.weight.abs().max().item() <= 1024**-0.5
 
 
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name != "mobilefacenet"])

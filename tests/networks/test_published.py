@@ -367,7 +367,7 @@ def test_what_is_no_network_is_refused_with_a_reason(tmp_path, words):
 
 
 def test_weights_that_are_not_finite_are_refused(tmp_path, compact):
-    tensors = plain(compact) | {"layer3.0.conv1.weight": torch.full((96, 96, 3, 3), torch.inf)[:, :48]}
+    tensors = plain(compact) | {"layer3.0.conv1.weight": torch.full((128, 128, 3, 3), torch.inf)[:, :64]}
     torch.save(tensors, tmp_path / "a.pth")
     with pytest.raises(ValueError, match=r"a\.pth is no usable network: layer3\.0\.conv1\.weight holds NaN or"):
         import_weights(tmp_path / "a.pth")

@@ -96,7 +96,7 @@ def test_tensors_of_another_network_are_refused_with_the_one_that_fits(path):
     message = str(caught.value)
     assert "model.safetensors" in message and "does not hold the network iresnet18" in message
     assert "missing (layer1.1.bn1.weight" in message
-    assert "misshaped (conv1.weight: torch.float32 [24, 3, 3, 3] instead of torch.float32 [64, 3, 3, 3]" in message
+    assert "misshaped (conv1.weight: torch.float32 [32, 3, 7, 7] instead of torch.float32 [64, 3, 3, 3]" in message
     assert message.endswith("Its tensors fit: compact.")
 
 
@@ -107,7 +107,7 @@ def test_missing_unexpected_and_misshaped_tensors_are_named(path):
     tensors["bn2.weight"] = tensors["bn2.weight"].double()
     with pytest.raises(ValueError) as caught:
         load_network(resave(path, tensors, metadata))
-    for words in ("1 missing (fc.bias)", "1 unexpected (head.weight)", "1 misshaped (bn2.weight: torch.float64 [192]"):
+    for words in ("1 missing (fc.bias)", "1 unexpected (head.weight)", "1 misshaped (bn2.weight: torch.float64 [256]"):
         assert words in str(caught.value)
     assert str(caught.value).endswith("fit: no registered network.")
 

@@ -2,11 +2,15 @@
 
 import io
 import itertools
+import subprocess
+import sys
 
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import seaborn as sns
 import torch
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -14,6 +18,8 @@ from matplotlib.figure import Figure
 from maskinv_lib.evaluation.metrics import Metric, curve_of_scores
 from maskinv_lib.faces import Faces
 from maskinv_lib.reports import figures
+from maskinv_lib.reports.look import LOOK
+from tests.conftest import ROOT
 from tests.evaluation.simulated import population
 
 STAGES = list(figures.STYLES)
@@ -258,3 +264,13 @@ def test_the_lines_of_a_sweep_differ_in_colour_or_in_line():
     assert styles["maskinv-hg"] == figures.STYLES["maskinv-hg"]
     assert styles["line 0"] == figures.style_of("line 0")
     assert figures._distinct_styles(names[:3]) == {name: styles[name] for name in names[:3]}
+
+
+def test_the_look_is_that_of_seaborn_without_its_import():
+    style = {**sns.axes_style("whitegrid"), **sns.plotting_context("notebook", font_scale=0.85), "axes.titlesize": 9.5}
+    with mpl.rc_context(style):
+        expected = dict(mpl.rcParams)
+    with mpl.rc_context(LOOK):
+        assert {name for name, value in mpl.rcParams.items() if value != expected[name]} == {"image.cmap"}
+    code = "import sys; from maskinv_lib.reports import explain, figures; sys.exit('seaborn' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -24,12 +24,9 @@ LUCKY = Metric(name="eer", value=0.0, low=0.0, high=0.0, genuine=9, impostor=9)
 
 
 @pytest.fixture(scope="module")
-def measured(shared, trained_methods):
+def measured(shared, measured_methods):
     """The evaluations of every method of the tiny profile, each used as if from two seeds."""
-    with pytest.MonkeyPatch.context() as patch:
-        tiny.register(patch, shared[0])
-        names = [stage.name for stage in methods.METHODS if stage.question != "ingredient"]
-        evaluated = dict(shared[2]) | {name: evaluate.evaluate_run(tiny.method_run(name)) for name in names}
+    evaluated = shared[2] | measured_methods[1]
     return {name: [of_seed(part, seed) for seed in (0, 1)] for name, part in evaluated.items()}
 
 

@@ -32,7 +32,7 @@ def workflow(monkeypatch, code, *events):
         log.write_text("the workflow's own words\n")
         for job, what, facts in events:
             event(jobs.study_folder(profile), job, what, **facts)
-        yield SimpleNamespace(poll=lambda: code, returncode=code)
+        yield SimpleNamespace(wait=lambda timeout: code, returncode=code)
 
     monkeypatch.setattr(launch, "_workflow", started)
     return asked

@@ -3,7 +3,7 @@ import shutil
 
 import pytest
 
-from maskinv_lib.utils import fingerprints
+from maskinv_lib.utils import files, fingerprints, paths
 from tests.conftest import forget_code
 
 
@@ -175,3 +175,32 @@ def test_a_constant_is_read_without_importing_its_module():
 def test_heads_and_combinations_do_not_depend_on_the_objectives():
     reached = fingerprints.closure(("training.frozen_heads", "networks.heads", "networks.combining"))
     assert not [module for module in reached if module.startswith("training.objectives")]
+
+
+def test_kept_hashes_are_read_while_no_file_of_the_library_changes(package):
+    made, kept = fingerprints.code_hash("training.loop"), paths.runs() / ".cache" / "code.json"
+    fingerprints.keep()
+    files.write_text(kept, kept.read_text().replace(made, "kept before"))
+    forget_code()
+    assert fingerprints.code_hash("training.loop") == "kept before"
+    append(package / "reports/figures.py", "NEW = 1")
+    assert fingerprints.code_hash("training.loop") == made
+    fingerprints.keep()
+    assert "kept before" not in kept.read_text() and made in kept.read_text()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"code": 1}', '{"code": 1, "hashes": [2]}'])
+def test_a_damaged_file_of_hashes_is_written_again(package, content):
+    made, kept = fingerprints.code_hash("training.loop"), paths.runs() / ".cache" / "code.json"
+    files.write_text(kept, content)
+    forget_code()
+    assert fingerprints.code_hash("training.loop") == made
+    fingerprints.keep()
+    assert made in kept.read_text()
+
+
+def test_hashes_are_not_kept_if_the_library_changed_meanwhile(package):
+    fingerprints.code_hash("training.loop")
+    (package / "toy.py").write_text("A = 1\n")
+    fingerprints.keep()
+    assert not (paths.runs() / ".cache").exists()

@@ -2,7 +2,8 @@
 
 What belongs here: sets of pairs and the readers of their files. What does not: error rates. To add a benchmark of your
 own, name its files in ``maskinv.toml``; to add a kind, write a class with ``identities``, ``in_words``, ``pictures``,
-``templates`` and ``comparisons``, and let ``opening`` recognise its files.
+``templates`` and ``comparisons``, and let ``opening`` recognise its files. Comparisons are lists, or, of sets with
+millions of them, ``all_pairs``.
 """
 
 from dataclasses import dataclass
@@ -63,3 +64,13 @@ class Comparisons:
     def identities(self) -> int:
         """Number of identity indices: the largest + 1."""
         return int(max(self.first.max(), self.second.max())) + 1
+
+    @property
+    def people(self) -> int:
+        """Number of identities that are compared."""
+        counts = (np.bincount(side, minlength=self.identities) for side in (self.first, self.second))
+        return int(np.count_nonzero(sum(counts)))
+
+    def sampled(self) -> "Comparisons":
+        """Return the comparisons for a figure: of a list all, of ``AllPairs`` a sample."""
+        return self

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from maskinv_lib.evaluation.benchmarks import RELEASED, Comparisons
+from maskinv_lib.evaluation.benchmarks.all_pairs import LISTED, AllPairs, both_ways, every_pair
 from maskinv_lib.faces import Faces
 from maskinv_lib.faces.masks.drawing import draw_masks
 from maskinv_lib.study.data import FOLDS, MASK_KINDS, UNMASKED
@@ -153,13 +154,24 @@ class DrawnSet:
         masked = {kinds: _masked_templates(recogniser, self.faces, index, kinds) for kinds in self.kinds}
         return {"none": recogniser(self.faces.images).numpy(), **masked}
 
-    def comparisons(self, templates: Templates) -> Iterator[tuple[str, str, Comparisons]]:
+    def comparisons(self, templates: Templates) -> Iterator[tuple[str, str, Comparisons | AllPairs]]:
         """Yield (condition, mask kinds, comparisons) of every pair i < j; a mixed pair is compared both ways."""
+        faces = len(self.faces)
+        return self._in_tiles(templates) if faces * (faces - 1) // 2 > LISTED else self._in_lists(templates)
+
+    def _in_tiles(self, templates: Templates) -> Iterator[tuple[str, str, AllPairs]]:
+        identity, plain = self.faces.identity.numpy(), templates["none"]
+        yield UNMASKED, "none", every_pair(plain, identity)
+        for kinds in self.kinds:
+            yield "masked-unmasked", kinds, both_ways(plain, templates[kinds], identity)
+            yield "masked-masked", kinds, every_pair(templates[kinds], identity)
+
+    def _in_lists(self, templates: Templates) -> Iterator[tuple[str, str, Comparisons]]:
         upper = np.triu_indices(len(self.faces), 1)
-        both_ways = tuple(np.concatenate(sides) for sides in zip(upper, upper[::-1], strict=True))
+        both = tuple(np.concatenate(sides) for sides in zip(upper, upper[::-1], strict=True))
         yield UNMASKED, "none", self._compared(templates["none"], templates["none"], upper)
         for kinds in self.kinds:
-            yield "masked-unmasked", kinds, self._compared(templates["none"], templates[kinds], both_ways)
+            yield "masked-unmasked", kinds, self._compared(templates["none"], templates[kinds], both)
             yield "masked-masked", kinds, self._compared(templates[kinds], templates[kinds], upper)
 
     def _compared(self, a: np.ndarray, b: np.ndarray, pairs: tuple[np.ndarray, np.ndarray]) -> Comparisons:

@@ -6,12 +6,14 @@ masks are a pure function of (set, face, kinds), so all networks and seeds see t
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from maskinv_lib.evaluation.benchmarks import RELEASED, Comparisons
+from maskinv_lib.evaluation.benchmarks.all_pairs import LISTED, AllPairs, crossed
 from maskinv_lib.faces import Faces
 from maskinv_lib.faces.masks.drawing import draw_masks
 from maskinv_lib.study.data import FOLDS, MASK_KINDS, UNMASKED
@@ -73,18 +75,14 @@ class RenderedBenchmark:
         """Number of faces, with and without drawn masks, of which ``templates`` makes templates."""
         return (1 + len(MASK_KINDS)) * len(self.faces)
 
-    def _sides(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the indices of (references, probes)."""
-        reference = np.arange(len(self.faces)) % self.views < self.views // 2
-        return np.flatnonzero(reference), np.flatnonzero(~reference)
-
     def templates(self, recogniser: Callable[[Tensor], Tensor]) -> dict[str, np.ndarray]:
         """Return the templates, float32 [N, D], of the faces without masks and with masks of either kind."""
         templates = {"none": recogniser(self.faces.images).numpy()}
         return templates | {kinds: recogniser(masked_copy(self.faces, kinds)).numpy() for kinds in MASK_KINDS}
 
-    def comparisons(self, templates: dict[str, np.ndarray]) -> Iterator[tuple[str, str, Comparisons]]:
+    def comparisons(self, templates: dict[str, np.ndarray]) -> Iterator[tuple[str, str, Comparisons | AllPairs]]:
         """Yield (condition, mask kinds, comparisons) for each of ``CASES``."""
+        pool = _pool if self._listed else _pooled
         unmasked = self._compare(templates["none"], templates["none"])
         yield UNMASKED, "none", unmasked
         for kinds in MASK_KINDS:
@@ -92,35 +90,90 @@ class RenderedBenchmark:
             yield "masked-unmasked", kinds, mixed
             masked = self._compare(templates[kinds], templates[kinds])
             yield "masked-masked", kinds, masked
-            yield "all", kinds, _pool([unmasked, mixed, masked])
-        scores = np.where(unmasked.first < self.identities // 2, unmasked.scores, masked.scores)
-        yield RELEASED, kinds, replace(unmasked, scores=scores)  # of the last kinds, "unseen"
+            yield "all", kinds, pool([unmasked, mixed, masked])
+        yield RELEASED, kinds, self._halves(unmasked, masked, templates["none"], templates[kinds])  # "unseen"
 
-    def _compare(self, of_references: np.ndarray, of_probes: np.ndarray) -> Comparisons:
+    @cached_property
+    def _sides(self) -> tuple[np.ndarray, np.ndarray]:
+        """The indices of (references, probes)."""
+        reference = np.arange(len(self.faces)) % self.views < self.views // 2
+        return np.flatnonzero(reference), np.flatnonzero(~reference)
+
+    @property
+    def _listed(self) -> bool:
+        return len(self._sides[0]) * len(self._sides[1]) <= LISTED
+
+    def _compare(self, of_references: np.ndarray, of_probes: np.ndarray) -> Comparisons | AllPairs:
         """Return every reference against every probe, by templates [N, D] of all faces for either side."""
-        references, probes = self._sides()
+        (references, probes), (first, second) = self._sides, self._people
+        if not self._listed:
+            grid = crossed(of_references[references], first, of_probes[probes], second)
+            return AllPairs(grids=(grid,), folded=self._folded(of_references, of_probes))
         scores = of_references[references] @ of_probes[probes].T  # [references, probes]
-        people = np.meshgrid(references // self.views, probes // self.views, indexing="ij")
-        first, second = (side.ravel().astype(np.int32) for side in people)
-        fold = self._folds(first, second)
-        return Comparisons(
-            scores=scores.ravel().astype(np.float32), genuine=first == second, first=first, second=second, fold=fold
-        )
+        sides = {"first": np.repeat(first, len(second)), "second": np.tile(second, len(first))}
+        genuine = (first[:, None] == second).ravel()
+        return Comparisons(scores=scores.ravel().astype(np.float32), genuine=genuine, fold=self._fold, **sides)
 
-    def _folds(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Return the fold of each comparison: disjoint people, as many impostor as genuine pairs; others in none."""
-        fold = np.full(len(first), -1, np.int8)
-        within = first % FOLDS == second % FOLDS
-        draw = key("fold", torch.arange(len(first))).numpy()
-        for number in range(FOLDS):
-            inside = np.flatnonzero(within & (first % FOLDS == number))
-            genuine = inside[first[inside] == second[inside]]
-            impostor = inside[first[inside] != second[inside]]
-            chosen = impostor[np.argsort(draw[impostor], kind="stable")[: len(genuine)]]
-            fold[genuine] = fold[chosen] = number
+    def _halves(
+        self, unmasked: Comparisons | AllPairs, masked: Comparisons | AllPairs, plain: np.ndarray, covered: np.ndarray
+    ) -> Comparisons | AllPairs:
+        """Return the comparisons with references of the first half of the people unmasked, of the others masked."""
+        if self._listed:
+            return replace(
+                unmasked, scores=np.where(unmasked.first < self.identities // 2, unmasked.scores, masked.scores)
+            )
+        (references, probes), (first, second) = self._sides, self._people
+        half = first < self.identities // 2
+        parts = ((plain, half), (covered, ~half))
+        grids = tuple(crossed(side[references[part]], first[part], side[probes], second) for side, part in parts)
+        scores = np.where(unmasked.folded.first < self.identities // 2, unmasked.folded.scores, masked.folded.scores)
+        return AllPairs(grids=grids, folded=replace(unmasked.folded, scores=scores))
+
+    @cached_property
+    def _people(self) -> tuple[np.ndarray, np.ndarray]:
+        """The identities of (references, probes), int32."""
+        return tuple((side // self.views).astype(np.int32) for side in self._sides)
+
+    def _folded(self, of_references: np.ndarray, of_probes: np.ndarray) -> Comparisons:
+        """Return the comparisons that are in a fold."""
+        (references, probes), (first, second) = self._sides, self._people
+        places = np.sort(np.concatenate(self._in_folds))
+        fold = np.empty(len(places), np.int8)
+        for number, inside in enumerate(self._in_folds):
+            fold[np.searchsorted(places, inside)] = number
+        row, column = np.divmod(places, len(probes))
+        scores = np.einsum("pd,pd->p", of_references[references[row]], of_probes[probes[column]]).astype(np.float32)
+        sides = {"first": first[row], "second": second[column]}
+        return Comparisons(scores=scores, genuine=first[row] == second[column], fold=fold, **sides)
+
+    @cached_property
+    def _fold(self) -> np.ndarray:
+        """The fold of each listed comparison, int8: -1 for those in none."""
+        fold = np.full(len(self._sides[0]) * len(self._sides[1]), -1, np.int8)
+        for number, inside in enumerate(self._in_folds):
+            fold[inside] = number
         return fold
+
+    @cached_property
+    def _in_folds(self) -> list[np.ndarray]:
+        """The places of each fold's comparisons, row by row: disjoint people, as many impostor as genuine pairs."""
+        first, second = self._people
+        folds = []
+        for number in range(FOLDS):
+            rows, columns = (np.flatnonzero(side % FOLDS == number) for side in (first, second))
+            inside = (rows[:, None] * len(second) + columns).ravel()
+            same = (first[rows][:, None] == second[columns]).ravel()
+            genuine, impostor = inside[same], inside[~same]
+            draw = key("fold", torch.from_numpy(impostor)).numpy()
+            folds.append(np.concatenate([genuine, impostor[np.argsort(draw, kind="stable")[: len(genuine)]]]))
+        return folds
 
 
 def _pool(parts: list[Comparisons]) -> Comparisons:
     names = [field.name for field in fields(Comparisons)]
     return Comparisons(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+
+
+def _pooled(parts: list[AllPairs]) -> AllPairs:
+    grids = tuple(grid for part in parts for grid in part.grids)
+    return AllPairs(grids=grids, folded=_pool([part.folded for part in parts]))

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from maskinv_lib.evaluation.benchmarks import RELEASED
+from maskinv_lib.evaluation.benchmarks import RELEASED, drawn
+from maskinv_lib.evaluation.benchmarks.all_pairs import AllPairs
 from maskinv_lib.evaluation.benchmarks.drawn import DrawnPairs, DrawnSet
 from maskinv_lib.faces import Faces
 from maskinv_lib.faces.masks.drawing import draw_masks
@@ -91,3 +92,15 @@ def test_all_pairs_of_a_set(patterned):
     mixed = compared["masked-unmasked", "unseen"]
     expected = [templates["none"][i] @ templates["unseen"][j] for i in range(8) for j in range(8) if i != j]
     assert np.allclose(np.sort(mixed.scores), np.sort(expected), atol=1e-6)
+
+
+def test_all_pairs_of_a_large_set_are_not_listed(patterned, monkeypatch):
+    on = DrawnSet(name="many", faces=patterned)
+    _, listed = compare(on)
+    monkeypatch.setattr(drawn, "LISTED", 1000)
+    _, tiled = compare(on)
+    assert list(tiled) == list(listed)
+    for case, pairs in tiled.items():
+        assert isinstance(pairs, AllPairs)
+        assert (len(pairs), pairs.genuine) == (len(listed[case]), listed[case].genuine.sum())
+        assert np.allclose(np.sort(pairs.listed().scores), np.sort(listed[case].scores), atol=1e-6)

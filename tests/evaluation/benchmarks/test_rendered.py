@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from maskinv_lib.evaluation import metrics
+from maskinv_lib.evaluation.benchmarks import rendered
 from maskinv_lib.evaluation.benchmarks.rendered import CASES, RenderedBenchmark, masked_copy
 from maskinv_lib.faces import Faces
 from maskinv_lib.study.data import FOLDS
@@ -78,7 +80,7 @@ def test_scores_are_cosines_of_the_right_faces_with_the_right_masks(compared, te
 
 
 def test_no_face_is_compared_with_itself(compared, templates, benchmark):
-    references, probes = benchmark._sides()
+    references, probes = benchmark._sides
     assert not set(references) & set(probes)
     assert sorted([*references, *probes]) == list(range(PEOPLE * VIEWS))
 
@@ -184,3 +186,21 @@ def test_identities_must_be_in_a_row():
     mixed = Faces(images=faces.images, identity=faces.identity.flip(0), source="mixed", publishable=True)
     with pytest.raises(ValueError, match="each identity in a row"):
         RenderedBenchmark(name="mixed", faces=mixed, views=VIEWS)
+
+
+def test_a_large_benchmark_has_the_same_metrics_without_lists(benchmark, templates, compared, monkeypatch):
+    monkeypatch.setattr(rendered, "LISTED", 1000)
+    tiled = {case: pairs for *case, pairs in benchmark.comparisons(templates) for case in [tuple(case)]}
+    assert tuple(tiled) == tuple(compared)
+    for case, pairs in tiled.items():
+        lists = compared[case]
+        assert (len(pairs), pairs.genuine, pairs.people) == (len(lists), lists.genuine.sum(), lists.people)
+        assert np.allclose(np.sort(pairs.listed().scores), np.sort(lists.scores), atol=1e-6)
+        for name, metric in metrics.measure(lists).items():
+            assert metrics.measure(pairs)[name].value == pytest.approx(metric.value, abs=2e-3, rel=1e-4)
+        assert np.array_equal(pairs.folded.fold, lists.fold[lists.fold >= 0])
+
+
+def test_people_and_folds_are_worked_out_once(benchmark, templates, compared):
+    arrays = [comparisons.fold for (condition, _), comparisons in compared.items() if condition != "all"]
+    assert all(fold is arrays[0] for fold in arrays)

@@ -1,0 +1,175 @@
+"""Time to quality: how many seconds and faces a candidate for the small network needs to reach an error rate.
+
+Each candidate trains the baseline of the profile ``laptop`` with several budgets, each with its whole schedule, one
+after the other until the lowest level is reached. It is judged by the EER of unmasked pairs of validation people; no
+test set is opened. Two trainings run side by side with one thread each, as in a study on two cores.
+"""
+
+import dataclasses
+import math
+import multiprocessing
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from maskinv_lib.evaluation.metrics import measure
+from maskinv_lib.networks import Network, initialised
+from maskinv_lib.networks.iresnet import COMPACT, IResNet
+from maskinv_lib.networks.templates import NetworkRecogniser
+from maskinv_lib.pipeline.sources import benchmark_of, faces_of
+from maskinv_lib.study.ablation import BASELINE, RUNGS
+from maskinv_lib.study.data import UNMASKED
+from maskinv_lib.study.plan import plan
+from maskinv_lib.study.profiles import get_profile
+from maskinv_lib.study.recipes import Profile
+from maskinv_lib.training.loop import Training
+from maskinv_lib.training.views import Views
+from maskinv_lib.utils import files, machine
+
+NAME = "quality.csv"
+
+LEVELS = (0.05, 0.03, 0.02, 0.01)
+"""Equal error rates to reach."""
+
+BUDGETS = (9600, 19_200, 38_400, 76_800)
+"""Faces per training; between two of them, the logarithm of the error rate is interpolated over that of the faces."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A network, and what it is trained with. network: settings of ``IResNet``; the others are those of a profile."""
+
+    name: str
+    network: dict
+    batch: int = 64
+    people: int = 300
+    views: int = 20
+    learning_rate: float = 0.1
+
+
+EARLIER = {"blocks": (1, 1, 1, 1), "widths": (24, 48, 96, 192), "stem_stride": 2}
+"""The earlier small network, whose first layer sees 56 x 56 positions."""
+
+CANDIDATES = (
+    Candidate(name="56 x 56, widths 24 to 192 (earlier)", network=EARLIER),
+    Candidate(name="28 x 28, widths 32 to 256", network=COMPACT),
+    Candidate(name="28 x 28, widths 32 to 256, batch 32", network=COMPACT, batch=32),
+    Candidate(name="28 x 28, widths 32 to 256, batch 128", network=COMPACT, batch=128),
+    Candidate(name="28 x 28, widths 32 to 256, 600 people x 10", network=COMPACT, people=600, views=10),
+    Candidate(name="28 x 28, widths 24 to 192", network={**COMPACT, "widths": (24, 48, 96, 192)}),
+    Candidate(name="28 x 28, widths 48 to 384", network={**COMPACT, "widths": (48, 96, 192, 384)}),
+    Candidate(name="28 x 28, widths 32 to 256, two units per layer", network={**COMPACT, "blocks": (1, 2, 2, 2)}),
+)
+
+
+def run_candidates(
+    path: Path,
+    candidates: Sequence[Candidate] = CANDIDATES,
+    budgets: Sequence[int] = BUDGETS,
+    *,
+    profile: Profile | None = None,
+    show: Callable[[str], None] = print,
+) -> pd.DataFrame:
+    """Train all candidates, write a row per training into the CSV ``path`` as they come, and return the rows.
+
+    Columns: candidate, faces, seconds, eer (a fraction). profile: whose validation people judge; None is ``laptop``.
+    """
+    profile, rows = profile or get_profile("laptop"), []
+    for candidate in candidates:
+        faces_of(_at_scale(profile, candidate, budgets[0]), "train")  # rendered once, before trainings share the cores
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(machine.usable_cores(), mp_context=context) as pool:
+        waiting = {pool.submit(_trained, candidate, budgets, profile) for candidate in candidates}
+        for done in as_completed(waiting):
+            rows += done.result()
+            files.write_text(path, _frame(rows, candidates).to_csv(index=False, lineterminator="\n"))
+            show("\n".join(str(row) for row in done.result()))
+    return _frame(rows, candidates)
+
+
+def _frame(rows: list[dict], candidates: Sequence[Candidate]) -> pd.DataFrame:
+    order = [candidate.name for candidate in candidates]
+    return pd.DataFrame(rows).sort_values(
+        ["candidate", "faces"], key=lambda of: of.map(lambda value: order.index(value) if value in order else value)
+    )
+
+
+def _at_scale(profile: Profile, candidate: Candidate, budget: int) -> Profile:
+    faces = dataclasses.replace(profile.faces, train=candidate.people, train_views=candidate.views)
+    schedule = dataclasses.replace(profile.schedule, budget=budget, batch=candidate.batch)
+    return dataclasses.replace(
+        profile, faces=faces, schedule=schedule, learning_rates={BASELINE: candidate.learning_rate}
+    )
+
+
+def _trained(candidate: Candidate, budgets: Sequence[int], profile: Profile) -> list[dict]:
+    machine.prepare_computing()
+    torch.set_num_threads(1)
+    rows: list[dict] = []
+    for budget in budgets:
+        if not rows or rows[-1]["eer"] > LEVELS[-1]:
+            rows.append(_one(candidate, _at_scale(profile, candidate, budget)))
+    return rows
+
+
+def _one(candidate: Candidate, profile: Profile) -> dict:
+    """Train a candidate with one budget; return the row of the table."""
+    setting = plan(RUNGS[BASELINE], profile)
+    views = Views(faces=faces_of(profile, "train"), plan=setting, seed=0, device=torch.device("cpu"))
+    with tempfile.TemporaryDirectory() as folder:
+        build = partial(_network, candidate)
+        training = Training(setting, views, seed=0, folder=Path(folder), key="time to quality", build=build)
+        training.run()
+    seconds = sum(record["seconds"] for record in training.records)
+    return {
+        "candidate": candidate.name,
+        "faces": training.records[-1]["faces"],
+        "seconds": round(seconds, 1),
+        "eer": round(_unmasked_eer(training.network, profile), 6),
+    }
+
+
+def _network(candidate: Candidate, name: str, embedding_size: int, seed: int) -> Network:
+    return initialised(IResNet(name=name, embedding_size=embedding_size, **candidate.network), seed)
+
+
+def _unmasked_eer(network: Network, profile: Profile) -> float:
+    benchmark = benchmark_of(profile, split="validation")
+    templates = benchmark.templates(NetworkRecogniser(network).templates)
+    parts = benchmark.comparisons(templates)
+    return next(measure(part)["eer"].value for condition, _, part in parts if condition == UNMASKED)
+
+
+def times_to_levels(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per candidate: seconds and faces to each of ``LEVELS``, and its last EER.
+
+    Where the smallest budget already reaches a level, its own numbers stand, an upper bound; a level that no budget
+    reached is NaN.
+    """
+    return pd.DataFrame([_times(name, of) for name, of in rows.groupby("candidate", sort=False)])
+
+
+def _times(name: str, of: pd.DataFrame) -> dict:
+    times: dict[str, object] = {"candidate": name}
+    for level in LEVELS:
+        faces = _faces_to(level, of["faces"].tolist(), of["eer"].tolist())
+        seconds = math.nan if math.isnan(faces) else faces * of["seconds"].sum() / of["faces"].sum()
+        times |= {f"seconds to {100 * level:g} %": seconds, f"faces to {100 * level:g} %": faces}
+    return {**times, "faces": of["faces"].iloc[-1], "eer": of["eer"].iloc[-1]}
+
+
+def _faces_to(level: float, faces: list[int], rates: list[float]) -> float:
+    for number, rate in enumerate(rates):
+        if rate <= level:
+            if number == 0:
+                return float(faces[0])
+            high, low = (math.log(max(value, 1e-6)) for value in rates[number - 1 : number + 1])
+            share = (high - math.log(level)) / (high - low)
+            return faces[number - 1] * (faces[number] / faces[number - 1]) ** share
+    return math.nan
