@@ -110,7 +110,7 @@ def shown_scores(evaluated: Evaluated) -> dict[str, Comparisons]:
     """Return title -> comparisons of the main conditions whose scores a figure may show; {} where none were kept."""
     cases = verdicts.main_cases(list(evaluated.comparisons))
     least = 0 if evaluated.run.profile.faces.publishable else FEW
-    comparisons = {title(*case): evaluated.comparisons[case] for case in cases}
+    comparisons = {title(*case): evaluated.comparisons[case].sampled() for case in cases}
     return {heading: scores for heading, scores in comparisons.items() if scores.genuine.sum() >= least}
 
 

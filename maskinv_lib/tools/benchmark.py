@@ -18,8 +18,8 @@ from maskinv_lib import __version__
 from maskinv_lib.evaluation.benchmarks import Comparisons
 from maskinv_lib.evaluation.benchmarks.opening import VerificationSet
 from maskinv_lib.evaluation.conditions import Conditions, evaluate_conditions
-from maskinv_lib.evaluation.evaluate import Case, evaluate
-from maskinv_lib.evaluation.metrics import OPERATING_POINTS, ErrorCurve, Metric, error_curve, fnmr_at_fmr
+from maskinv_lib.evaluation.evaluate import Case, resampled_thresholds
+from maskinv_lib.evaluation.metrics import OPERATING_POINTS, ErrorCurve, Metric, fnmr_at_fmr
 from maskinv_lib.evaluation.resampling import identity_weights
 from maskinv_lib.evaluation.uncertainty import Interval, metric_over_seeds, paired_difference
 from maskinv_lib.evaluation.verdicts import main_cases
@@ -230,22 +230,18 @@ def thresholds_of(
     name: str, comparisons: Mapping[Case, Comparisons], weights: np.ndarray, rates: Sequence[float]
 ) -> list[Threshold]:
     """Return the threshold at each FMR under each condition, with its interval over the resamples of ``weights``."""
-    curves = {case: error_curve(part) for case, part in comparisons.items()}
-    return [
-        _threshold(name, case, part, curves[case], weights, rate)
-        for case, part in comparisons.items()
-        for rate in rates
-    ]
+    results = []
+    for case, part in comparisons.items():
+        curve, resampled = resampled_thresholds(part, weights, rates)
+        results += [_threshold(name, case, curve, rate, resampled[rate]) for rate in rates]
+    return results
 
 
-def _threshold(
-    name: str, case: Case, pairs: Comparisons, curve: ErrorCurve, weights: np.ndarray, rate: float
-) -> Threshold:
-    evaluation = evaluate(pairs, weights, threshold_fmr=rate, curve=curve)
+def _threshold(name: str, case: Case, curve: ErrorCurve, rate: float, resampled: np.ndarray | None) -> Threshold:
     fnmr, value = fnmr_at_fmr(curve, rate)
     bounds = {}
     if value is not None:
-        low, high = np.nanquantile(evaluation.thresholds, (0.025, 0.975))
+        low, high = np.nanquantile(resampled, (0.025, 0.975))
         bounds = {"low": min(float(low), value), "high": max(float(high), value)}
     place = {"benchmark": name, "condition": case[0], "mask_kinds": case[1], "impostor": curve.impostor}
     return Threshold(value=value, fmr=rate, fnmr=fnmr, **place, **bounds)

@@ -173,7 +173,7 @@ def _det(result: Comparison, cases: Sequence[Case]) -> Figure:
 
 
 def _scores(part: Measured, cases: Sequence[Case]) -> Figure | None:
-    shown = {title(*case): part.conditions.comparisons[case] for case in cases}
+    shown = {title(*case): part.conditions.comparisons[case].sampled() for case in cases}
     shown = {name: pairs for name, pairs in shown.items() if pairs.genuine.sum() >= FEW}
     unmasked = part.conditions.evaluations.get((UNMASKED, "none"))
     thresholds = {} if unmasked is None else {"threshold fixed on unmasked pairs": unmasked.threshold}

@@ -13,7 +13,7 @@ from packaging.version import Version
 
 from tests.conftest import ROOT
 
-CONDA_NAMES = {"torch": "pytorch"}
+CONDA_NAMES = {"torch": "pytorch", "opencv-python-headless": "py-opencv"}
 """Packages that are called otherwise on conda-forge."""
 
 PLUGINS = {"pillow-heif"}
