@@ -17,10 +17,7 @@ from maskinv_lib.study.runs import open_profile, open_run
 from maskinv_lib.tools import folder_commands, model_commands, speed_commands
 from maskinv_lib.utils import checks, machine, paths
 
-CODES = (
-    "Exit codes: 0 success; 1 a study or a measurement failed, or (compare) two people; 2 an error; 130 stopped; "
-    "141 output closed."
-)
+CODES = "Exit codes: 0 success; 1 a study failed, or (compare) two people; 2 an error; 130 stopped; 141 output closed."
 
 FULL = "Free space on that disk, or set MASKINV_RUNS to a folder on another one."
 FORBIDDEN = "Choose a place that you may write to; MASKINV_RUNS is the folder of everything that runs write."

@@ -127,6 +127,7 @@ def test_the_script_asks_for_every_python_and_platform(wheels, monkeypatch):
 
 def test_what_the_library_imports_is_declared():
     names = {"sklearn": "scikit-learn", "PIL": "pillow", "IPython": "ipykernel", "traitlets": "ipykernel"}
+    names["cv2"] = "opencv-python-headless"
     standard_library = __import__("sys").stdlib_module_names
     extras = [text for texts in project()["optional-dependencies"].values() for text in texts]
     declared = ranges() | specifiers_of(extras)
