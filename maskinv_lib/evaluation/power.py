@@ -15,7 +15,8 @@ from functools import lru_cache
 from itertools import product
 
 import numpy as np
-from scipy import optimize, special, stats
+import scipy
+from scipy import special
 
 from maskinv_lib.evaluation.evaluate import Case, Evaluation, Evaluations
 from maskinv_lib.evaluation.uncertainty import paired_difference, pairs, seed_differences
@@ -31,7 +32,7 @@ SIZES = (0.005, 0.01, 0.02)
 @lru_cache
 def _draws(freedom: int, count: int) -> np.ndarray:
     """Return [count] equally likely values of chi-square / freedom, without touching a random generator."""
-    return stats.chi2.ppf((np.arange(count) + 0.5) / count, freedom) / freedom
+    return 2 * special.gammaincinv(freedom / 2, (np.arange(count) + 0.5) / count) / freedom
 
 
 def _half_widths(seeds: int, over_identities: float, over_seeds_sd: float, identities: int, level: float) -> np.ndarray:
@@ -47,7 +48,7 @@ def _half_widths(seeds: int, over_identities: float, over_seeds_sd: float, ident
         return total
     share = people / total
     freedom = 1 / (share**2 / (identities - 1) + (1 - share) ** 2 / (seeds - 1))
-    return stats.t.ppf(0.5 + level / 2, freedom) * np.sqrt(total)
+    return special.stdtrit(freedom, 0.5 + level / 2) * np.sqrt(total)
 
 
 def chance(
@@ -83,7 +84,7 @@ def smallest_difference(
     if error == 0:
         return 0.0
     largest = float(half_widths.max()) / error + 10  # in standard errors, as the root is sought
-    root = optimize.brentq(lambda size: _chance(size, half_widths / error, 1.0) - power, -10.0, largest)
+    root = scipy.optimize.brentq(lambda size: _chance(size, half_widths / error, 1.0) - power, -10.0, largest)
     return max(0.0, error * float(root))
 
 
@@ -139,7 +140,7 @@ def people_needed(
     if size == 0 or chance(size, most, 0.0, over_seeds_sd, identities, level=level) <= power:
         return math.inf
     high = next((step for step in range(1, 40) if shortfall(step) <= 0), None)
-    return math.inf if high is None else 2.0 ** float(optimize.brentq(shortfall, high - 1, high, xtol=1e-4))
+    return math.inf if high is None else 2.0 ** float(scipy.optimize.brentq(shortfall, high - 1, high, xtol=1e-4))
 
 
 def _checked(power: float, level: float) -> None:

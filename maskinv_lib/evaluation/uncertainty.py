@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from maskinv_lib.evaluation.evaluate import Case, Evaluation, Evaluations
 from maskinv_lib.evaluation.metrics import NOT_MEASURABLE, RATES, Metric
@@ -66,7 +66,7 @@ def seed_and_identity_interval(
     """
     variance, freedom = two_variances(estimates, resamples, identities)
     value, error = float(np.mean(estimates)), max(floor, float(np.sqrt(variance)))
-    half_width = float(stats.t.ppf(0.5 + level / 2, freedom)) * error
+    half_width = float(special.stdtrit(freedom, 0.5 + level / 2)) * error
     note = ONE_NETWORK if len(estimates) == 1 else ""
     bounds = {"low": value - half_width, "high": value + half_width}
     return Interval(value=value, error=error, freedom=freedom, seeds=len(estimates), note=note, **bounds)
@@ -103,14 +103,14 @@ def _rate_bounds(evaluations: Sequence[Evaluation], name: str, interval: Interva
     size = rate * (1 - rate) / variance if variance > 0 and 0 < rate < 1 else effective
     if _few_errors(evaluations, name):
         size = min(size, effective)
-    return wilson_interval(rate, size, float(stats.t.ppf(0.5 + level / 2, interval.freedom)))
+    return wilson_interval(rate, size, float(special.stdtrit(interval.freedom, 0.5 + level / 2)))
 
 
 def _accuracy_bounds(evaluations: Sequence[Evaluation], values: np.ndarray, level: float) -> tuple[float, float]:
     """Return bounds from the standard error over folds (9 degrees of freedom) and the spread over seeds."""
     variance = np.mean([evaluation.fold_error**2 for evaluation in evaluations])
     variance += np.var(values, ddof=1) / len(values) if len(values) > 1 else 0.0
-    half_width = float(stats.t.ppf(0.5 + level / 2, 9) * np.sqrt(variance))
+    half_width = float(special.stdtrit(9, 0.5 + level / 2) * np.sqrt(variance))
     return max(0.0, values.mean() - half_width), min(1.0, values.mean() + half_width)
 
 
@@ -181,7 +181,7 @@ def paired_difference(
     resamples = np.stack([np.subtract(a.resamples[name], b.resamples[name], dtype=np.float64) for a, b in both])
     floor = 0.0
     if name in RATES and all(_few_errors(side, name) for side in sides):
-        square = stats.norm.ppf(0.5 + level / 2) ** 2
+        square = special.ndtri(0.5 + level / 2) ** 2
         floor = 1 / (min(_effective(side, name)[1] for side in sides) + square) * np.sqrt(square)
     estimates = seed_differences(stage, against, name)
     return seed_and_identity_interval(estimates, resamples, stage[0].identities, level, floor)
@@ -191,7 +191,7 @@ def p_value(interval: Interval, margin: float = 0.0) -> float:
     """Return the two-sided p-value of the interval's own t statistic against "the value is ``margin``"."""
     if interval.error == 0:
         return float(interval.value == margin)
-    below = float(stats.t.cdf((interval.value - margin) / interval.error, interval.freedom))
+    below = float(special.stdtr(interval.freedom, (interval.value - margin) / interval.error))
     return 2 * min(below, 1 - below)
 
 
