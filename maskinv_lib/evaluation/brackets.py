@@ -17,7 +17,7 @@ from maskinv_lib.evaluation import counting
 from maskinv_lib.evaluation.benchmarks.all_pairs import AllPairs
 from maskinv_lib.evaluation.benchmarks.tiles import Grid
 from maskinv_lib.evaluation.counting import Plan, Points, counted
-from maskinv_lib.evaluation.curves import ErrorCurve, crossing, curve_of_scores, measurable, reaching
+from maskinv_lib.evaluation.curves import ErrorCurve, crossing, curve_of_scores, measurable, ratio_of, reaching
 from maskinv_lib.utils.randomness import permutation
 
 SAMPLED = 2048
@@ -197,5 +197,4 @@ def _statistics(genuine: np.ndarray, moments: np.ndarray, centre: float) -> dict
     mean = total / count
     spread = genuine.var() + max(0.0, squares / count - mean**2)
     gmean, imean = float(genuine.mean()), float(mean + centre)
-    fdr = float((gmean - imean) ** 2 / spread) if spread > 0 else float("inf")
-    return {"gmean": gmean, "imean": imean, "fdr": fdr}
+    return {"gmean": gmean, "imean": imean, "fdr": ratio_of(gmean - imean, spread)}

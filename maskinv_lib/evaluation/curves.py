@@ -84,8 +84,12 @@ def _statistics(genuine: np.ndarray, impostor: np.ndarray) -> dict[str, float]:
 
 def fisher_ratio(genuine: np.ndarray, impostor: np.ndarray) -> float:
     """Return FDR = (GMean - IMean)^2 / (sd_G^2 + sd_I^2), population variances; infinite when both are 0."""
-    spread = genuine.var() + impostor.var()
-    return float((genuine.mean() - impostor.mean()) ** 2 / spread) if spread > 0 else float("inf")
+    return ratio_of(genuine.mean() - impostor.mean(), genuine.var() + impostor.var())
+
+
+def ratio_of(distance: float, spread: float) -> float:
+    """Return the FDR from the distance of the means and the sum of the variances; infinite without spread."""
+    return float(distance**2 / spread) if spread > 0 else float("inf")
 
 
 def rates_at(curve: ErrorCurve, threshold: float) -> tuple[float, float]:

@@ -60,22 +60,20 @@ def prepare(images: Tensor, keys: Tensor, kinds: str = "seen") -> PlainMasks:
     Shapes, colours, light and places are the library's own; only the drawing is not.
     """
     draws = uniform(keys, drawing._DRAWS)
-    order, names = list(shapes.SHAPES), drawing.KINDS[kinds]
-    chosen = torch.tensor([order.index(name) for name in names])[(draws[:, 0] * len(names)).long()]
+    chosen, _, *colours = drawing._mask_of(keys, kinds, "natural")
     source, target = drawing._corners(draws, chosen, "natural")
     source = (source - torch.tensor([shapes.LEFT, shapes.TOP], dtype=source.dtype)) * shapes.SCALE
     rows = round(shapes.HEIGHT * shapes.SCALE)
     planes = shapes.atlas(torch.device("cpu")).unflatten(1, (-1, rows)).transpose(0, 1)[chosen]  # [K, 5, H, W]
-    textures = _coloured(planes, images, draws, kinds)
+    textures = _coloured(planes, images, *colours)
     return PlainMasks(textures=textures, source=source.float().numpy(), target=target.float().numpy())
 
 
-def _coloured(planes: Tensor, images: Tensor, draws: Tensor, kinds: str) -> np.ndarray:
+def _coloured(planes: Tensor, images: Tensor, fabric: Tensor, second: Tensor, darkness: Tensor) -> np.ndarray:
     """Return the pictures of the masks, uint8 [K, rows, columns, 4], from the planes of their shapes."""
     alpha, shade, side, trim, shadow = planes.unsqueeze(2).unbind(1)  # each [K, 1, rows, columns]
-    fabric, second = drawing._colours(draws, kinds)
     gain, slope = drawing._light(images)
     colour = (fabric + trim * (second - fabric)) * (shade + side * slope).clamp(min=0.25) * gain
-    left = (1 - shadow * (0.5 + 0.5 * draws[:, 1].float()).view(-1, 1, 1, 1)) * (1 - alpha)
+    left = (1 - shadow * darkness) * (1 - alpha)
     pictures = torch.cat([alpha * colour, 255 * (1 - left)], 1)  # [K, 4, rows, columns]
     return (pictures + 0.5).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()

@@ -24,7 +24,6 @@ from maskinv_lib.networks.iresnet import COMPACT, IResNet
 from maskinv_lib.networks.templates import NetworkRecogniser
 from maskinv_lib.pipeline.sources import benchmark_of, faces_of
 from maskinv_lib.study.ablation import BASELINE, RUNGS
-from maskinv_lib.study.data import UNMASKED
 from maskinv_lib.study.plan import plan
 from maskinv_lib.study.profiles import get_profile
 from maskinv_lib.study.recipes import Profile
@@ -76,7 +75,7 @@ def run_candidates(
     profile: Profile | None = None,
     show: Callable[[str], None] = print,
 ) -> pd.DataFrame:
-    """Train all candidates, write a row per training into the CSV ``path`` as they come, and return the rows.
+    """Train all candidates; return a row per training, also written into the CSV ``path`` whenever a candidate is done.
 
     Columns: candidate, faces, seconds, eer (a fraction). profile: whose validation people judge; None is ``laptop``.
     """
@@ -141,9 +140,9 @@ def _network(candidate: Candidate, name: str, embedding_size: int, seed: int) ->
 
 def _unmasked_eer(network: Network, profile: Profile) -> float:
     benchmark = benchmark_of(profile, split="validation")
-    templates = benchmark.templates(NetworkRecogniser(network).templates)
-    parts = benchmark.comparisons(templates)
-    return next(measure(part)["eer"].value for condition, _, part in parts if condition == UNMASKED)
+    templates = NetworkRecogniser(network).templates(benchmark.faces.images).numpy()
+    _, _, unmasked = next(benchmark.comparisons({"none": templates}))  # the first needs no masked face
+    return measure(unmasked)["eer"].value
 
 
 def times_to_levels(rows: pd.DataFrame) -> pd.DataFrame:
