@@ -166,8 +166,9 @@ def paired_difference(
 ) -> Interval | None:
     """Return stage - against in a metric, seed by seed and resample by resample; None where not measurable.
 
-    Both sequences hold the same seeds in the same order, evaluated with the same weights (see ``pairs``). Where both
-    stages make fewer than FEW_ERRORS errors, the standard error is at least that of Wilson's interval at zero errors.
+    Both sequences hold the same seeds in the same order, evaluated with the same weights (see ``pairs``). The standard
+    error of a rate's difference is at least 1 / (n + 2) with n independent comparisons: that of Agresti and Min
+    (Statistics in Medicine 2005) for a pair of rates without an error that only one of both makes.
     Raises ValueError for sequences of different length or without a seed.
     """
     sides = (stage, against)
@@ -180,9 +181,8 @@ def paired_difference(
     both = zip(stage, against, strict=True)
     resamples = np.stack([np.subtract(a.resamples[name], b.resamples[name], dtype=np.float64) for a, b in both])
     floor = 0.0
-    if name in RATES and all(_few_errors(side, name) for side in sides):
-        square = special.ndtri(0.5 + level / 2) ** 2
-        floor = 1 / (min(_effective(side, name)[1] for side in sides) + square) * np.sqrt(square)
+    if name in RATES:
+        floor = 1 / (min(_effective(side, name)[1] for side in sides) + 2)
     estimates = seed_differences(stage, against, name)
     return seed_and_identity_interval(estimates, resamples, stage[0].identities, level, floor)
 
@@ -191,8 +191,8 @@ def p_value(interval: Interval, margin: float = 0.0) -> float:
     """Return the two-sided p-value of the interval's own t statistic against "the value is ``margin``"."""
     if interval.error == 0:
         return float(interval.value == margin)
-    below = float(special.stdtr(interval.freedom, (interval.value - margin) / interval.error))
-    return 2 * min(below, 1 - below)
+    distance = abs(interval.value - margin) / interval.error
+    return 2 * float(special.stdtr(interval.freedom, -distance))  # the tail itself: 1 - (a share near 1) would be 0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -35,6 +35,15 @@ def test_values_are_those_of_the_metrics_module(conditions, evaluations):
     assert evaluations[CLEAN].threshold == threshold
 
 
+def test_the_threshold_that_is_applied_to_masked_pairs_has_an_fmr_of_one_percent(conditions, weights):
+    clean = evaluate(conditions[CLEAN], weights)
+    impostors = np.sort(conditions[CLEAN].scores[~conditions[CLEAN].genuine])[::-1]
+    assert (impostors >= clean.threshold).sum() == int(0.01 * len(impostors))
+    masked = evaluate(conditions[MASKED], weights, unmasked=clean)
+    genuine = conditions[MASKED].scores[conditions[MASKED].genuine]
+    assert masked.metrics["fnmr_at_unmasked_threshold"].value == (genuine < clean.threshold).mean()
+
+
 def test_resamples_scatter_around_the_value(evaluations):
     for evaluation in evaluations.values():
         for name, values in evaluation.resamples.items():

@@ -24,6 +24,15 @@ def test_unmeasurable_metrics_say_so_in_the_table():
     assert (results["fmr1000"].genuine, results["fmr1000"].impostor) == (424, 424)
 
 
+def test_the_names_of_the_operating_points_are_their_fmr():
+    impostor, genuine = np.arange(10_000) / 10_000, np.array([0.5, 0.97, 0.985, 0.995, 0.9985, 0.9995, 1.0, 1.0])
+    results = metrics.measure(comparisons(genuine, impostor), operating_points=metrics.FINE_POINTS)
+    for name, fmr in {"fmr100": 1 / 100, "fmr1000": 1 / 1000, "fmr10000": 1 / 10_000}.items():
+        threshold = impostor[-round(fmr * 10_000)]
+        assert results[name].value == (genuine < threshold).mean(), name
+    assert [results[name].value for name in ("fmr100", "fmr1000", "fmr10000")] == [3 / 8, 5 / 8, 6 / 8]
+
+
 def test_the_float32_threshold_of_one_condition_accepts_its_own_score_in_another():
     scores = comparisons([0.1, 0.7], [0.7, 0.3])
     threshold = metrics.fnmr_at_fmr(metrics.error_curve(scores), 0.5)[1]

@@ -10,6 +10,7 @@ from maskinv_lib.evaluation.evaluate import evaluate
 from maskinv_lib.evaluation.metrics import Metric
 from maskinv_lib.evaluation.resampling import identity_weights
 from maskinv_lib.evaluation.uncertainty import (
+    Interval,
     holm,
     metric_over_seeds,
     p_value,
@@ -97,6 +98,12 @@ def test_p_values_agree_with_the_interval_and_with_the_margin():
     assert (p_value(certain, 0.02), p_value(certain, 0.05)) == (1, 0)
 
 
+@pytest.mark.parametrize("value", [-0.9, 0.9])
+def test_a_tiny_p_value_is_not_rounded_to_zero(value):
+    clear = Interval(value=value, low=value, high=value, error=0.01, freedom=60.0, seeds=3)
+    assert p_value(clear) == pytest.approx(2 * stats.t.sf(90, 60), rel=1e-6) and p_value(clear) > 0
+
+
 def test_intervals_of_all_metrics_hold_their_value_and_rates_stay_within_bounds(evaluations):
     for parts in (evaluations_of(evaluations, 0), evaluations_of(evaluations, 1, 1)):
         metrics = {name: metric_over_seeds(parts, name) for name in parts[0].metrics}
@@ -117,7 +124,44 @@ def test_no_errors_at_all_still_leave_an_upper_bound(evaluations):
     assert metric.high == pytest.approx(square / (spotless.effective_genuine + square))
     difference = paired_difference([spotless], [spotless], "eer")
     assert difference.value == 0
+    assert difference.error == pytest.approx(1 / (spotless.effective_genuine + 2))
     assert difference.low < 0 < difference.high
+
+
+def test_few_errors_are_worth_no_more_comparisons_than_the_data_hold(evaluations):
+    count = evaluations[0, 0].metrics["eer"].genuine
+    still = np.full(300, 3 / count) + np.tile([-1e-5, 1e-5], 150)  # hardly any variance in the resamples
+    few = _with_value(evaluations[0, 0], "eer", 3 / count, still)
+    quantile = stats.t.ppf(0.975, 59)
+    expected = wilson_interval(3 / count, few.effective_genuine, quantile)
+    metric = metric_over_seeds([few], "eer")
+    assert (metric.low, metric.high) == pytest.approx(expected)
+    many = _with_value(evaluations[0, 0], "eer", 30 / count, still + 27 / count)
+    assert metric_over_seeds([many], "eer").high - 30 / count < 1e-3 < metric.high - 3 / count
+
+
+@pytest.mark.parametrize("errors", [3, 9, 11, 40])
+def test_the_width_of_a_paired_interval_does_not_jump_where_errors_become_few(evaluations, errors):
+    count = evaluations[0, 0].metrics["eer"].genuine
+    wave = np.tile([-0.01, 0.01], 150)
+    one, two = (
+        _with_value(evaluations[0, 0], "eer", n / count, n / count + share * wave) for n, share in ((errors, 2), (9, 1))
+    )
+    interval = paired_difference([one], [two], "eer")
+    expected = max(1 / (one.effective_genuine + 2), np.std(wave, ddof=1))
+    assert interval.error == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_paired_interval_holds_the_truth_where_errors_are_few():
+    held, widths = [], []
+    weights = identity_weights(45, 300)
+    for draw in range(100):
+        people = population(45, 1, seeds=2, gain=0.0, generator=np.random.default_rng(draw))
+        made = {key: evaluate(comparisons, weights) for key, comparisons in people.items()}
+        interval = paired_difference(evaluations_of(made, 0, 2), evaluations_of(made, 1, 2), "eer")
+        held.append(interval.low <= 0 <= interval.high)
+        widths.append(interval.high - interval.low)
+    assert np.mean(held) >= 0.93 and np.median(widths) < 0.25
 
 
 def _with_value(evaluation, name, value, resamples):

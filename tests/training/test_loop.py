@@ -88,6 +88,30 @@ def test_an_epoch_shows_every_face_once(patterned):
     assert views.indices(6)[0] == 1 and not torch.equal(views.indices(6)[1], views.indices(0)[1])
 
 
+def test_the_gradient_of_the_backbone_alone_is_clipped(patterned, tmp_path):
+    plan = plan_of(learning_rate=1.0, warm_up=0.0, clip=1e-3, weight_decay=0.0)
+    made = training_of(patterned, plan, tmp_path)
+    before = [value.detach().clone() for value in made.network.parameters()]
+    head = made.objectives[0].centres.detach().clone()
+    made.network.train()
+    made._train_step(0)
+    rate = learning_rate(plan.schedule, 0.5 / plan.steps)
+    steps = [(a - b).flatten() for a, b in zip(made.network.parameters(), before, strict=True)]
+    assert torch.cat(steps).norm().item() == pytest.approx(1e-3 * rate, rel=1e-3)
+    assert (made.objectives[0].centres - head).norm() > 10e-3 * rate
+
+
+def test_a_head_that_does_not_warm_up_starts_at_the_peak(patterned, tmp_path):
+    rates = {}
+    for warm in (True, False):
+        made = training_of(patterned, plan_of(learning_rate=0.2, head_warm_up=warm), tmp_path / str(warm))
+        made.network.train()
+        made._train_step(0)
+        rates[warm] = {name: optimizer.param_groups[0]["lr"] for name, optimizer in made.optimizers.items()}
+    assert rates[False]["head optimizer"] == 0.2 > rates[False]["backbone optimizer"]
+    assert rates[True]["head optimizer"] == rates[True]["backbone optimizer"] == rates[False]["backbone optimizer"]
+
+
 def test_training_learns_and_logs(patterned, tmp_path):
     done = training_of(patterned, plan_of(budget=640, masks=0.0), tmp_path)
     records = []

@@ -37,6 +37,19 @@ def test_two_masked_views_cover_the_same_faces_with_other_masks(patterned):
     assert torch.equal(alone.images["masked"], one)  # a second view changes nothing of the first
 
 
+def test_flips_and_masks_are_drawn_independently(patterned):
+    views = views_of(patterned, batch=48)
+    flips, masks = [], []
+    for step in range(8):
+        batch, index = views.batch(step), views.indices(step)[1]
+        flips.append(differs(batch.images["clean"], patterned.images[index]))
+        masks.append(batch.masked)
+    flipped, masked = torch.cat(flips), torch.cat(masks)
+    for a in (flipped, ~flipped):
+        for b in (masked, ~masked):
+            assert 60 < (a & b).sum() < 132  # a quarter of 384, within four standard deviations
+
+
 def test_coverage_is_that_of_the_masked_view_and_clean_is_always_there(patterned):
     batch = views_of(patterned, batch=48).batch(0)
     assert torch.equal(batch.coverage > 0, batch.masked) and batch.coverage.max() < 0.6

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from maskinv_lib.training.objectives.adadistill import AdaDistill
+from maskinv_lib.training.objectives.adadistill import AdaDistill, keeping_weights
 from maskinv_lib.training.objectives.margins import ArcFace, CosFace
 from maskinv_lib.training.objectives.template_kd import TemplateKD
 from tests.training.batches import batch, context, unit, vectors
@@ -74,6 +74,13 @@ def test_a_beginner_learns_from_single_templates_and_an_expert_from_their_mean()
         objective(batch(torch.tensor([[math.cos(angle), math.sin(angle)]]), teacher, [0]))
         expected = alpha * centre + (1 - alpha) * teacher
         assert objective.centres[0].tolist() == pytest.approx(expected[0].tolist(), abs=1e-6)
+
+
+def test_two_opposite_directions_do_not_make_one_agreement():
+    teacher = unit(torch.tensor([[1.0, 0.0]]))
+    away = unit(torch.tensor([[-1.0, 0.2]]))  # of the student and of the centre: the product of both is near 1
+    assert keeping_weights(away, teacher, away).item() == pytest.approx(1e-6)
+    assert keeping_weights(teacher, teacher, away).item() == pytest.approx(1e-6)
 
 
 def test_the_first_batch_of_a_class_puts_its_centre_near_the_teachers_template():
