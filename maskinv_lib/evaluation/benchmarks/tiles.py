@@ -73,11 +73,11 @@ class Tile:
         """Identities of the columns [c], ascending."""
         return self.grid.second[self.left : self.left + SIDE]
 
-    def scores(self) -> np.ndarray:
-        """Return all scores, float32 [r, c], also those that the grid skips."""
+    def scores(self, into: torch.Tensor | None = None) -> np.ndarray:
+        """Return all scores, float32 [r, c], also those that the grid skips. into: [SIDE, SIDE], takes them."""
         rows = torch.from_numpy(self.grid.rows[self.top : self.top + SIDE])
         columns = torch.from_numpy(self.grid.columns[self.left : self.left + SIDE])
-        return torch.mm(rows, columns.T).numpy()[: len(self.first), : len(self.second)]
+        return torch.mm(rows, columns.T, out=into).numpy()[: len(self.first), : len(self.second)]
 
     def compared(self) -> np.ndarray | None:
         """Return bool [r, c], which scores the grid does not skip; None for all."""
