@@ -55,7 +55,7 @@ def _laptop() -> Profile:
         faces=faces,
         network="compact",
         embedding_size=128,
-        schedule=Schedule(budget=19_200),
+        schedule=Schedule(budget=19_200, batch=32),
         stages=tuple(stage.name for stage in ABLATION),
         head={"margin": 0.3, "scale": 32.0},
         other_seeds=5,

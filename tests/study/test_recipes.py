@@ -27,12 +27,12 @@ def test_the_share_of_a_stage_scales_its_budget():
 
 
 def test_overrides_reach_settings_schedule_and_plan(base):
-    changed = plan.override(base, plan.parse_overrides("lambda=300, batch=32, mask_probability=0.1"))
+    changed = plan.override(base, plan.parse_overrides("lambda=300, batch=16, mask_probability=0.1"))
     assert changed.objectives[1].settings == {"lambda_": 300.0}
-    assert changed.schedule.batch == 32
+    assert changed.schedule.batch == 16
     assert changed.mask_probability == 0.1
     assert changed.objectives[0] == base.objectives[0]
-    assert base.schedule.batch == 64
+    assert base.schedule.batch == 32
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_overrides_reach_settings_schedule_and_plan(base):
     [
         ("lamda=3", "Unknown override 'lamda'.*Did you mean 'lambda'"),
         ("lambda=high", "override lambda must be float such as 100.0, not 'high'"),
-        ("batch=32.5", "override batch must be int such as 64, not 32.5"),
+        ("batch=32.5", "override batch must be int such as 32, not 32.5"),
         ("batch=True", "override batch must be int"),
         ("mask_probability=2", "mask_probability must be a number from 0 to 1"),
         ("lambda=1e999", "override lambda must be float"),
@@ -77,5 +77,5 @@ def test_splits_share_nobody():
 
 
 def test_a_plan_is_plain_data_without_defaults(base):
-    assert base.as_dict()["schedule"]["batch"] == 64 and "sampler" not in base.as_dict()
+    assert base.as_dict()["schedule"]["batch"] == 32 and "sampler" not in base.as_dict()
     assert all(dataclasses.is_dataclass(term) for term in base.objectives)

@@ -92,13 +92,13 @@ def test_a_run_writes_below_profile_and_seed(tmp_path):
 
 def test_overrides_get_a_folder_and_a_key_of_their_own_whatever_their_order():
     plain = run_of()
-    changed = run_of(overrides="lambda=300, batch=32")
-    assert changed.folder == plain.folder.with_name("maskinv-lg+batch=32+lambda=300")
+    changed = run_of(overrides="lambda=300, batch=16")
+    assert changed.folder == plain.folder.with_name("maskinv-lg+batch=16+lambda=300")
     assert changed.key != plain.key
-    again = run_of(overrides="batch=32,lambda=300")
+    again = run_of(overrides="batch=16,lambda=300")
     assert (again.folder, again.key) == (changed.folder, changed.key)
-    assert changed.plan.schedule.batch == 32
-    assert plain.plan.schedule.batch == 64
+    assert changed.plan.schedule.batch == 16
+    assert plain.plan.schedule.batch == 32
 
 
 def test_an_override_that_writes_one_value_in_two_ways_names_one_folder():
@@ -313,7 +313,7 @@ def test_a_number_of_seeds_that_is_none_is_refused(seeds):
         ({"overrides": "policy=../elsewhere"}, "override policy must be a name such as 'one-cycle'"),
         ({"overrides": "policy=cosine"}, "Unknown policy 'cosine'"),
         ({"overrides": "precision=fp16"}, "Unknown precision 'fp16'"),
-        ({"overrides": "budget=10"}, "budget 10 is less than one step of 64 faces"),
+        ({"overrides": "budget=10"}, "budget 10 is less than one step of 32 faces"),
         ({"stage": "elasticface-arc", "overrides": "lambda=3"}, "Unknown override 'lambda'"),
     ],
 )

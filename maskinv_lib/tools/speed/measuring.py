@@ -59,19 +59,25 @@ def once(call: Callable[[], object], wait: Callable[[], None] = nothing, clock: 
 
 
 def alternate(
-    ways: Sequence[Way], *, repeats: int, seconds: float, warm_up: bool = True, clock: Clock = time.perf_counter
+    ways: Sequence[Way],
+    *,
+    repeats: int,
+    seconds: float,
+    least: int = 1,
+    warm_up: bool = True,
+    clock: Clock = time.perf_counter,
 ) -> list[list[float]]:
     """Return each way's seconds: first way, second way, ..., first way, ... until ``repeats`` or ``seconds`` are spent.
 
-    A disturbance from outside so meets all ways alike. Each way runs at least once, after one run that is not counted
-    (with ``warm_up``).
+    A disturbance from outside so meets all ways alike. Each way runs until it has ``least`` repeats, after one run that
+    is not counted (with ``warm_up``).
     """
     if warm_up:
         for way in ways:
             way()
     measured: list[list[float]] = [[] for _ in ways]
     started = clock()
-    while len(measured[0]) < repeats and (not measured[0] or clock() - started < seconds):
+    while len(measured[0]) < repeats and (len(measured[0]) < least or clock() - started < seconds):
         for way, found in zip(ways, measured, strict=True):
             found += way()
     return measured

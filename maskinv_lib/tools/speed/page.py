@@ -1,9 +1,12 @@
 """The benchmark as text: the table that the command prints, and the README's section on speed."""
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from maskinv_lib.tools.speed import growth, host
+import pandas as pd
+
+from maskinv_lib.tools.speed import growth, host, quality
 from maskinv_lib.tools.speed.measuring import Row
 from maskinv_lib.utils import files
 
@@ -66,15 +69,18 @@ def quantity(value: float | str | None, unit: str) -> str:
     return f"{in_digits(value)} {unit}".strip()
 
 
-def section(rows: Sequence[Row]) -> str:
-    """Return the README's section: the machine in a sentence, what is compared, and two tables."""
+def section(rows: Sequence[Row], trained: pd.DataFrame) -> str:
+    """Return the README's section: the machine in a sentence, what is compared, and three tables.
+
+    trained: what ``quality.run_candidates`` returned.
+    """
     facts = {row.name: row.value for row in _of(rows, host.GROUP)}
     machine = (
         f"Measured on {facts['processor']} with {facts['cores']} core(s) ({facts['features']}; GPU: {facts['GPU']}),"
         f" torch {facts['torch']}; the load before the start was {facts['load']}, the {facts['size']} benchmark took"
         f" {facts['duration']}."
     )
-    return "\n".join([*_wrapped(machine), "", *_comparisons(rows), "", *_growth(rows)])
+    return "\n".join([*_wrapped(machine), "", *_comparisons(rows), "", *_growth(rows), "", *times_to_quality(trained)])
 
 
 def _wrapped(text: str, width: int = 138) -> list[str]:
@@ -87,13 +93,15 @@ def _wrapped(text: str, width: int = 138) -> list[str]:
 
 
 def _comparisons(rows: Sequence[Row]) -> list[str]:
-    lines = ["| part | measurement | here | baseline | ratio | baseline is |", "|---|---|---:|---:|---:|---|"]
+    lines = ["| part | measurement | here | baseline | ratio | repeats | baseline is |"]
+    lines.append("|---|---|---:|---:|---:|---:|---|")
     for row in (row for group in SHOWN for row in _of(rows, group) if not row.error):
         baseline = "" if row.baseline is None else quantity(row.baseline, row.unit)
-        cells = (row.group, row.name, quantity(row.value, row.unit), baseline, in_digits(row.ratio), row.against)
+        here, ratio = quantity(row.value, row.unit), in_digits(row.ratio)
+        cells = (row.group, row.name, here, baseline, ratio, str(row.repeats), row.against)
         lines.append(f"| {' | '.join(cells)} |")
     for row in (row for row in _of(rows, "memory") if not row.error):
-        lines.append(f"| memory | {row.name} | {quantity(row.value, row.unit)} | | | {row.against} |")
+        lines.append(f"| memory | {row.name} | {quantity(row.value, row.unit)} | | | {row.repeats} | {row.against} |")
     return lines
 
 
@@ -107,11 +115,30 @@ def _growth(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def renew_readme(readme: Path, rows: Sequence[Row]) -> None:
+def times_to_quality(trained: pd.DataFrame) -> list[str]:
+    """Return the table of the candidates for the small network: seconds and faces to each error rate."""
+    levels = [f"{100 * level:g} %" for level in quality.LEVELS]
+    titles = ["network and training", *(f"EER {level}" for level in levels), "faces at most", "EER then"]
+    lines = [f"| {' | '.join(titles)} |", f"|---|{'---:|' * (len(titles) - 1)}"]
+    least = trained["faces"].min()
+    for row in quality.times_to_levels(trained).to_dict("records"):
+        cells = [_time(row[f"seconds to {level}"], row[f"faces to {level}"], least) for level in levels]
+        lines.append(f"| {row['candidate']} | {' | '.join(cells)} | {row['faces']:,} | {100 * row['eer']:.2f} % |")
+    return lines
+
+
+def _time(seconds: float, faces: float, least: int) -> str:
+    if math.isnan(seconds):
+        return "not reached"
+    bound = "at most " if faces == least else ""
+    return f"{bound}{seconds:.0f} s ({faces:,.0f} faces)"
+
+
+def renew_readme(readme: Path, rows: Sequence[Row], trained: pd.DataFrame) -> None:
     """Write the section between the ``MARKS`` of a README; without them raise ValueError."""
     text = readme.read_text(encoding="utf-8")
     before, begin, rest = text.partition(MARKS[0])
     _, end, after = rest.partition(MARKS[1])
     if not (begin and end):
         raise ValueError(f"{readme} has no lines {MARKS[0]} and {MARKS[1]}. Put them where the section is to be.")
-    files.write_text(readme, f"{before}{begin}\n{section(rows)}\n\n{end}{after}")
+    files.write_text(readme, f"{before}{begin}\n{section(rows, trained)}\n\n{end}{after}")

@@ -2,13 +2,15 @@
 
 Each candidate trains the baseline of the profile ``laptop`` with several budgets, each with its whole schedule, one
 after the other until the lowest level is reached. It is judged by the EER of unmasked pairs of validation people; no
-test set is opened. Two trainings run side by side with one thread each, as in a study on two cores.
+test set is opened. Two trainings run side by side with one thread each, as in a study on two cores; their time is that
+of the processor, so that other work on the machine hardly changes it.
 """
 
 import dataclasses
 import math
 import multiprocessing
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -33,6 +35,8 @@ from maskinv_lib.utils import files, machine
 
 NAME = "quality.csv"
 
+REMEDY = "Make it with: python -m maskinv_lib bench --quality"
+
 LEVELS = (0.05, 0.03, 0.02, 0.01)
 """Equal error rates to reach."""
 
@@ -42,7 +46,10 @@ BUDGETS = (9600, 19_200, 38_400, 76_800)
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A network, and what it is trained with. network: settings of ``IResNet``; the others are those of a profile."""
+    """A network, and what it is trained with.
+
+    network: settings of ``IResNet``. people, views: of the training set. The others are those of the schedule.
+    """
 
     name: str
     network: dict
@@ -50,6 +57,7 @@ class Candidate:
     people: int = 300
     views: int = 20
     learning_rate: float = 0.1
+    policy: str = "one-cycle"
 
 
 EARLIER = {"blocks": (1, 1, 1, 1), "widths": (24, 48, 96, 192), "stem_stride": 2}
@@ -58,12 +66,13 @@ EARLIER = {"blocks": (1, 1, 1, 1), "widths": (24, 48, 96, 192), "stem_stride": 2
 CANDIDATES = (
     Candidate(name="56 x 56, widths 24 to 192 (earlier)", network=EARLIER),
     Candidate(name="28 x 28, widths 32 to 256", network=COMPACT),
-    Candidate(name="28 x 28, widths 32 to 256, batch 32", network=COMPACT, batch=32),
-    Candidate(name="28 x 28, widths 32 to 256, batch 128", network=COMPACT, batch=128),
-    Candidate(name="28 x 28, widths 32 to 256, 600 people x 10", network=COMPACT, people=600, views=10),
-    Candidate(name="28 x 28, widths 24 to 192", network={**COMPACT, "widths": (24, 48, 96, 192)}),
     Candidate(name="28 x 28, widths 48 to 384", network={**COMPACT, "widths": (48, 96, 192, 384)}),
     Candidate(name="28 x 28, widths 32 to 256, two units per layer", network={**COMPACT, "blocks": (1, 2, 2, 2)}),
+    Candidate(name="28 x 28, widths 32 to 256, batch 32", network=COMPACT, batch=32),
+    Candidate(name="28 x 28, widths 32 to 256, batch 128", network=COMPACT, batch=128),
+    Candidate(name="28 x 28, widths 32 to 256, rate 0.05", network=COMPACT, learning_rate=0.05),
+    Candidate(name="28 x 28, widths 32 to 256, rate in steps", network=COMPACT, policy="steps"),
+    Candidate(name="28 x 28, widths 32 to 256, 600 people x 10", network=COMPACT, people=600, views=10),
 )
 
 
@@ -77,7 +86,8 @@ def run_candidates(
 ) -> pd.DataFrame:
     """Train all candidates; return a row per training, also written into the CSV ``path`` whenever a candidate is done.
 
-    Columns: candidate, faces, seconds, eer (a fraction). profile: whose validation people judge; None is ``laptop``.
+    Columns: candidate, faces, seconds (of the processor), eer (a fraction). profile: whose validation people judge, or
+    None for ``laptop``.
     """
     profile, rows = profile or get_profile("laptop"), []
     for candidate in candidates:
@@ -87,9 +97,30 @@ def run_candidates(
         waiting = {pool.submit(_trained, candidate, budgets, profile) for candidate in candidates}
         for done in as_completed(waiting):
             rows += done.result()
-            files.write_text(path, _frame(rows, candidates).to_csv(index=False, lineterminator="\n"))
+            write(_frame(rows, candidates), path)
             show("\n".join(str(row) for row in done.result()))
     return _frame(rows, candidates)
+
+
+def write(rows: pd.DataFrame, path: Path) -> None:
+    """Write the rows of the trainings as CSV, whole or not at all."""
+    files.write_text(path, rows.to_csv(index=False, lineterminator="\n"))
+
+
+def read(path: Path) -> pd.DataFrame:
+    """Return the rows of a file that ``write`` wrote; a missing or another file raises ValueError naming the remedy."""
+    columns = ["candidate", "faces", "seconds", "eer"]
+    try:
+        rows = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read ({error}). {REMEDY}") from None
+    if (
+        rows.empty
+        or list(rows) != columns
+        or not all(map(pd.api.types.is_numeric_dtype, (rows[c] for c in columns[1:])))
+    ):
+        raise ValueError(f"{path} is not the table of the candidates, with the columns {', '.join(columns)}. {REMEDY}")
+    return rows
 
 
 def _frame(rows: list[dict], candidates: Sequence[Candidate]) -> pd.DataFrame:
@@ -101,7 +132,7 @@ def _frame(rows: list[dict], candidates: Sequence[Candidate]) -> pd.DataFrame:
 
 def _at_scale(profile: Profile, candidate: Candidate, budget: int) -> Profile:
     faces = dataclasses.replace(profile.faces, train=candidate.people, train_views=candidate.views)
-    schedule = dataclasses.replace(profile.schedule, budget=budget, batch=candidate.batch)
+    schedule = dataclasses.replace(profile.schedule, budget=budget, batch=candidate.batch, policy=candidate.policy)
     return dataclasses.replace(
         profile, faces=faces, schedule=schedule, learning_rates={BASELINE: candidate.learning_rate}
     )
@@ -124,8 +155,9 @@ def _one(candidate: Candidate, profile: Profile) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         build = partial(_network, candidate)
         training = Training(setting, views, seed=0, folder=Path(folder), key="time to quality", build=build)
+        started = time.process_time()
         training.run()
-    seconds = sum(record["seconds"] for record in training.records)
+        seconds = time.process_time() - started
     return {
         "candidate": candidate.name,
         "faces": training.records[-1]["faces"],

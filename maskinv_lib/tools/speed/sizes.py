@@ -21,11 +21,12 @@ class Sizes:
     """The sizes of a benchmark. Counts are faces unless named otherwise.
 
     seconds, repeats: most seconds and repeats of one measurement, after a run that is not counted (with warm_up).
-    block, gpu_block: steps of a training that are timed in a row. people, views: rendered faces of the measurements.
-    masks: batch of the mask drawing. records: pictures of the record file. trained: trainings on the processor; on_gpu:
-    on a GPU. embedded, embedded_on_gpu: networks whose templates are measured. test_people, test_views, resamples: of
-    the evaluation, as in the profile laptop. templates: of all pairs, at ``width`` numbers each; curve_templates: of
-    scikit-learn's smaller set. identities, head_batch, gpu_head_batch: of the head. stages, seeds: of the intervals.
+    block, gpu_block: steps of a training that are timed in a row; least_steps: of a slow training. people, views:
+    rendered faces of the measurements. masks: batch of the mask drawing. records: pictures of the record file. trained:
+    trainings on the processor; on_gpu: on a GPU. embedded, embedded_on_gpu: networks whose templates are measured.
+    test_people, test_views, resamples: of the evaluation, as in the profile laptop. templates: of all pairs, at
+    ``width`` numbers each; curve_templates: of scikit-learn's smaller set. identities, head_batch, gpu_head_batch: of
+    the head. stages, seeds: of the intervals.
     grown_*: four sizes each. notebook, memory: whether to measure the start of a notebook and the memory.
     """
 
@@ -34,6 +35,7 @@ class Sizes:
     warm_up: bool = True
     block: int = 3
     gpu_block: int = 10
+    least_steps: int = 3
     people: int = 32
     views: int = 8
     masks: int = 256
@@ -80,6 +82,7 @@ QUICK = Sizes(
     seconds=3.0,
     repeats=3,
     block=1,
+    least_steps=1,
     people=16,
     views=4,
     masks=64,

@@ -206,8 +206,8 @@ def measure(setting: Setting, one: Trained, precision: str, device: torch.device
         limits = {"seconds": setting.sizes.seconds, "wait": wait}
         ways: list[Way] = [steps_of(made, count, **limits) for made in (prepared.ours, prepared.in_place)]
         ways += [plain_steps(prepared.plain, count, **limits)] if prepared.plain else []
-        repeats = 3 * setting.sizes.repeats
-        measured = alternate(ways, repeats=repeats, seconds=setting.sizes.seconds, warm_up=False)
+        repeats = {"repeats": 3 * setting.sizes.repeats, "least": setting.sizes.least_steps}
+        measured = alternate(ways, **repeats, seconds=setting.sizes.seconds, warm_up=False)
     rows = [_against_plain(measured, one.batch, name), _against_in_place(measured, one.batch, name)]
     return rows + _share_of_peak(one, device, precision, statistics.median(measured[0]), name)
 

@@ -10,6 +10,7 @@ SMALL = Sizes(
     repeats=1,
     warm_up=False,
     block=1,
+    least_steps=1,
     people=4,
     views=4,
     masks=4,

@@ -39,6 +39,7 @@ def test_a_slow_measurement_stops_after_its_seconds_but_never_without_a_repeat()
     measured = alternate([once(clock.work("a", 10), clock=clock)], repeats=9, seconds=25, clock=clock)
     assert measured == [[10, 10, 10]]
     assert len(alternate([once(clock.work("a", 10), clock=clock)], repeats=9, seconds=0, clock=clock)[0]) == 1
+    assert len(alternate([once(clock.work("a", 10), clock=clock)], repeats=9, seconds=0, least=3, clock=clock)[0]) == 3
 
 
 def test_without_a_warm_up_every_run_counts():

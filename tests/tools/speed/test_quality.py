@@ -43,3 +43,13 @@ def test_levels_are_interpolated_bounded_or_not_reached():
 def test_the_candidates_differ_and_hold_the_network_of_the_study():
     assert len({dataclasses.replace(one, name="").__repr__() for one in CANDIDATES}) == len(CANDIDATES) >= 6
     assert any(one.network == COMPACT and one == dataclasses.replace(CANDIDATES[1]) for one in CANDIDATES)
+
+
+def test_a_table_that_is_missing_or_another_one_is_named_with_the_remedy(tmp_path):
+    path = tmp_path / "quality.csv"
+    with pytest.raises(ValueError, match=r"quality\.csv cannot be read .*bench --quality"):
+        quality.read(path)
+    for text in ("a,b\n1,2\n", "candidate,faces,seconds,eer\n", "candidate,faces,seconds,eer\nx,1,2,=1+1\n"):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=r"is not the table of the candidates.*bench --quality"):
+            quality.read(path)

@@ -1,14 +1,17 @@
 import dataclasses
 import json
 
+import pandas as pd
 import pytest
 
 from maskinv_lib.__main__ import main
-from maskinv_lib.tools.speed import all_pairs, page, sizes, whole
+from maskinv_lib.tools.speed import all_pairs, page, quality, sizes, whole
 from maskinv_lib.tools.speed.measuring import Row
 from maskinv_lib.tools.speed.tasks import Task
 from maskinv_lib.utils import paths
 from tests.tools.speed.small import SMALL
+
+TRAINED = pd.DataFrame([("narrow", 100, 10.0, 0.04)], columns=["candidate", "faces", "seconds", "eer"])
 
 FIELDS = {"name", "value", "unit", "baseline", "ratio", "repeats"}
 
@@ -25,7 +28,7 @@ def test_a_small_benchmark_measures_everything_and_writes_it():
     assert any("masks" in line for line in said)
     names = [(row.group, row.name) for row in rows]
     assert len(set(names)) == len(names)
-    assert "FAILED" not in page.as_text(rows) and page.section(rows)
+    assert "FAILED" not in page.as_text(rows) and page.section(rows, TRAINED)
 
 
 @pytest.fixture
@@ -68,9 +71,21 @@ def test_the_readme_is_written_from_the_last_results(monkeypatch, tmp_path, caps
     facts = ("processor", "cores", "features", "GPU", "torch", "load", "size", "duration")
     rows = [*(Row(group="machine", name=name, value="7") for name in facts), Row(group="masks", name="x", value=1.5)]
     whole.write(rows, paths.runs() / whole.NAME)
+    assert main(["bench", "--write-readme"]) == 2
+    assert "bench --quality" in capsys.readouterr().err
+    quality.write(TRAINED, paths.runs() / quality.NAME)
     assert main(["bench", "--write-readme"]) == 0
-    assert page.section(rows) in readme.read_text()
+    assert page.section(rows, TRAINED) in readme.read_text()
     assert whole.read(paths.results() / "bench" / whole.NAME) == rows
+    (paths.runs() / quality.NAME).unlink()  # the published one stays
+    assert main(["bench", "--write-readme"]) == 0
+    assert page.section(rows, TRAINED) in readme.read_text()
+
+
+def test_the_candidates_are_compared_by_a_command(monkeypatch, capsys):
+    monkeypatch.setattr(quality, "run_candidates", lambda path, show: TRAINED)
+    assert main(["bench", "--quality"]) == 0
+    assert "| narrow | at most 10 s (100 faces) |" in capsys.readouterr().out
 
 
 def test_failed_results_are_not_written_into_the_readme(capsys):
