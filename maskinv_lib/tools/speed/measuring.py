@@ -3,6 +3,7 @@
 import dataclasses
 import statistics
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -67,19 +68,20 @@ def alternate(
     warm_up: bool = True,
     clock: Clock = time.perf_counter,
 ) -> list[list[float]]:
-    """Return each way's seconds: first way, second way, ..., first way, ... until ``repeats`` or ``seconds`` are spent.
+    """Return each way's seconds: all ways in turn, again and again, until ``repeats`` or ``seconds`` are spent.
 
-    A disturbance from outside so meets all ways alike. Each way runs until it has ``least`` repeats, after one run that
-    is not counted (with ``warm_up``).
+    A disturbance from outside so meets all ways alike. Each round begins with the next way, so that none always follows
+    the same other one. Each way runs until it has ``least`` repeats, after one run that is not counted (``warm_up``).
     """
     if warm_up:
         for way in ways:
             way()
     measured: list[list[float]] = [[] for _ in ways]
-    started = clock()
+    order, started = deque(range(len(ways))), clock()
     while len(measured[0]) < repeats and (len(measured[0]) < least or clock() - started < seconds):
-        for way, found in zip(ways, measured, strict=True):
-            found += way()
+        for number in order:
+            measured[number] += ways[number]()
+        order.rotate(-1)
     return measured
 
 
