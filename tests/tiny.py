@@ -16,7 +16,7 @@ RUNGS = tuple(stage.name for stage in ABLATION)
 
 
 def profile() -> Profile:
-    """Every rung, thirteen steps of four faces: MaskInv-HG gets three, after ten of MaskInv-LG."""
+    """Every rung, thirteen steps of four faces; MaskInv-HG gets seven, after five of MaskInv-LG."""
     faces = RenderedFaces(train=4, train_views=4, validation=2, validation_views=2, test=20, test_views=2)
     return dataclasses.replace(
         PROFILES["smoke"](),

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import hashlib
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -31,12 +30,12 @@ def weights_hash(network: Network) -> str:
 
 def start_of(run: Run) -> Network | None:
     """Return the backbone that ``run`` starts from; None for random weights."""
-    return None if run.start_file is None else _model(run, run.parent, run.start_file)
+    return None if run.parent is None else _model(run, run.parent)
 
 
-def _model(run: Run, other: Run, path: Path | None = None) -> nn.Module:
-    """Return the network or head of a run that ``run`` needs, which may be itself, from ``path`` or its folder."""
-    path, load = path or other.folder / MODEL, heads.load_head if other.stage.base else load_network
+def _model(run: Run, other: Run) -> nn.Module:
+    """Return the network or head of a run that ``run`` needs, which may be itself."""
+    path, load = other.folder / MODEL, heads.load_head if other.stage.base else load_network
     needs = f"{run.label()}, needs {'its own model' if other is run else other.label()}."
     try:
         model, facts = load(path)

@@ -29,7 +29,7 @@ from maskinv_lib.utils.randomness import key
 
 
 def train(run: Run, *, on_log: Callable[[dict], None] = lambda record: None) -> Trained:
-    """Train ``run``, or continue from its last checkpoint; write ``model.safetensors``, milestones and ``run.json``.
+    """Train ``run``, or continue from its last checkpoint; write ``model.safetensors`` and ``run.json``.
 
     A head is trained on its base's frozen templates; an imported network is copied; a combination trains nothing.
     A missing or stale ancestor raises an error that names the command for it, before anything is written. A second
@@ -61,7 +61,8 @@ def train(run: Run, *, on_log: Callable[[dict], None] = lambda record: None) -> 
         with made.training(run).making(), _status(run, facts):
             training.run()
             facts |= finished or _sums(training.records)
-            _save_models(run, training)
+            teacher = run.teacher and models.weights_hash(models.model_of(run.teacher))
+            save_network(run.folder / MODEL, training.network, {**_metadata(run), "teacher": teacher})
     if finished:
         print(f"{run.label()}: trained before with the same key {run.key}, reused.")
     return Trained(run=run, records=training.records, facts=facts)
@@ -183,14 +184,3 @@ def _status(run: Run, facts: dict) -> Iterator[None]:
         raise
     facts.setdefault("wall_seconds", round(time.time() - started, 1))
     files.write_json(path, {**facts, "status": "finished"})
-
-
-def _save_models(run: Run, training: Training) -> None:
-    teacher = run.teacher and models.weights_hash(models.model_of(run.teacher))
-    facts = {**_metadata(run), "teacher": teacher}
-    final = {name: value.clone() for name, value in training.network.state_dict().items()}
-    for at, state in training.milestones.items():
-        training.network.load_state_dict(state)
-        save_network(run.milestone_file(at), training.network, {**facts, "milestone": at})
-    training.network.load_state_dict(final)
-    save_network(run.folder / MODEL, training.network, facts)

@@ -56,13 +56,18 @@ def recipe(run: Run) -> Styler:
     rows = [(term.objective, _settings(term.settings)) for term in plan.objectives]
     rows += [(f"{stage.head} on frozen templates of", stage.base)] if stage.base else []
     rows += [("faces with a mask", f"{plan.mask_probability:.0%}, {plan.mask_kinds} kinds")]
-    rows += [] if stage.base else [("starts from", _start(run)), ("teacher", stage.teacher or "none"), network]
+    rows += (
+        []
+        if stage.base
+        else [("starts from", stage.start or "random weights"), ("teacher", stage.teacher or "none"), network]
+    )
     rows += [(label, getattr(plan, name)) for label, name in OPTIONAL.items() if getattr(plan, name) != DEFAULTS[name]]
     batch = f"{schedule.batch} samples" + (f" in the views {', '.join(plan.views)}" if len(plan.views) > 1 else "")
     momentum = f"momentum {schedule.momentum:g}, " if schedule.optimizer == "sgd" else ""
     decay = f"weight decay {schedule.weight_decay:g}, clip {schedule.clip:g}"
+    ends = f"; it ends after step {plan.last_step:,}" if plan.last_step < plan.steps else ""
     rows += [
-        ("budget", f"{schedule.budget:,} faces in {plan.steps:,} steps of {batch}"),
+        ("budget", f"{schedule.budget:,} faces in {plan.steps:,} steps of {batch}{ends}"),
         ("learning rate", f"{schedule.learning_rate:g}, {schedule.policy}, warm-up {schedule.warm_up:.0%}"),
         ("optimiser", f"{schedule.optimizer}, {momentum}{decay}"),
         ("training faces", run.training_faces.in_words),
@@ -88,13 +93,6 @@ def _settings(settings: Mapping[str, object]) -> str:
     return ", ".join(f"{name.rstrip('_')} = {text}" for name, text in texts.items())
 
 
-def _start(run: Run) -> str:
-    start = run.stage.start
-    if start is None:
-        return "random weights"
-    return f"{start.stage}" if start.at == 1 else f"{start.stage} at {start.at:.0%} of its schedule"
-
-
 def cost(trained: Trained) -> Styler:
     """Return the cost of a training: faces, seconds, faces per second, precision, device and threads."""
     facts = trained.facts
@@ -110,17 +108,38 @@ def cost(trained: Trained) -> Styler:
 
 
 def stages(results: Mapping[str, Sequence[Evaluated]]) -> Styler:
-    """Return the idea and the cost of each stage: faces, and seconds of training (mean over seeds)."""
+    """Return the idea and the cost of each stage.
+
+    Steps and learning rate are those of its own training, after those of the network that it starts from. Faces and
+    passes (faces / training faces) contain that network's; seconds are those of its own training, the mean over seeds.
+    """
     rows = []
     for evaluated in results.values():
         run, facts = evaluated[0].run, [seed.facts for seed in evaluated]
         seconds = f"{fmean(fact['seconds'] for fact in facts):.0f}"
         precision = ", ".join(sorted({fact["precision"] for fact in facts}))
-        rows.append((run.stage.name, run.stage.idea, f"{run.faces_spent:,}", seconds, precision, run.stage.note))
-    columns = ["stage", "idea", "faces", "seconds", "precision", "note"]
-    if not any(note for *_, note in rows):
-        rows, columns = [row[:-1] for row in rows], columns[:-1]
-    return _unlabelled(rows, columns)
+        cost = (f"{run.faces_spent:,}", _passes(run), seconds, precision)
+        rows.append((run.stage.name, run.stage.idea, *_schedule(run), *cost, run.stage.note))
+    columns = ["stage", "idea", "learning rate", "steps", "faces", "passes", "seconds", "precision", "note"]
+    frame = pd.DataFrame(rows, columns=columns)
+    empty = [name for name in columns if not frame[name].any()]
+    return table(frame.drop(columns=empty)).hide(axis="index")
+
+
+def _schedule(run: Run) -> tuple[str, str]:
+    """Return (learning rate, steps) of a run's own training, after those of its start; "" for a run without one."""
+    if run.stage.imported or run.parts or run.stage.base:
+        return "", ""
+    rate, steps = f"{run.plan.schedule.learning_rate:g}", f"{run.plan.last_step:,}"
+    if run.parent is None or run.parent.stage.imported:
+        return rate, steps
+    before = _schedule(run.parent)
+    return f"{before[0]}, then {rate}" if before[0] != rate else rate, f"{before[1]}, then {steps}"
+
+
+def _passes(run: Run) -> str:
+    faces = run.training_faces.training_count
+    return f"{run.faces_spent / faces:.1f}" if faces and run.faces_spent else ""
 
 
 def cell(metric: Metric) -> str:

@@ -73,6 +73,11 @@ class RenderedFaces:
         """Do nothing: rendered faces need no file."""
 
     @property
+    def training_count(self) -> int | None:
+        """Number of training faces, None where it is not known without reading them."""
+        return self.train * self.train_views
+
+    @property
     def in_words(self) -> str:
         """The training faces, for a reader."""
         return f"{self.train:,} people, {self.train_views} views each, set {self.seed}"
@@ -118,6 +123,11 @@ class RealFaces:
         """Raise FileNotFoundError, naming the file and the remedy, unless training set and teacher exist."""
         for name in (self.training, self.teacher):
             self.path(name)
+
+    @property
+    def training_count(self) -> int | None:
+        """Number of training faces, None where it is not known without reading them."""
+        return None
 
     @property
     def in_words(self) -> str:

@@ -101,8 +101,8 @@ def _fault(path: Path, noted: dict, trust_times: bool) -> str:
 
 
 def training(run: Run) -> Made:
-    """Return what the training of a run makes: its model and milestones, facts and log."""
-    models = [] if run.stage.parts else [*map(run.milestone_file, run.stage.milestones), run.folder / MODEL]
+    """Return what the training of a run makes: its model, facts and log."""
+    models = [] if run.stage.parts else [run.folder / MODEL]
     files = (*models, run.folder / FACTS, run.folder / LOG)
     return Made(note=run.folder / FOLDER / "train.json", key=run.key, files=files)
 

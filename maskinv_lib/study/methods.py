@@ -7,8 +7,8 @@ real people every student starts from the published teacher: ``on_real_people`` 
 import dataclasses
 from functools import partial
 
-from maskinv_lib.study.ablation import BASELINE, ELASTIC, RUNGS, TAUGHT, TEACHER, guided
-from maskinv_lib.study.recipes import Point, Stage, Start, Sweep, Term
+from maskinv_lib.study.ablation import BASELINE, ELASTIC, HG_START, RUNGS, START, TAUGHT, TEACHER, TWINS, guided
+from maskinv_lib.study.recipes import Point, Stage, Sweep, Term
 
 MASKED = {"mask_probability": 0.5, "objectives": (ELASTIC,)}
 
@@ -43,7 +43,7 @@ AS_RELEASED = (
     _released(
         name="released-batch-norm",
         title="HG, frozen batch norm",
-        idea="MaskInv-HG, but batch norm stops learning after half an epoch.",
+        idea="MaskInv-HG, but batch norm stops learning after half of the first of 26 epochs.",
         batch_norm="frozen after half an epoch",
     ),
     _released(
@@ -61,16 +61,17 @@ AS_RELEASED = (
         batch_norm="frozen after half an epoch",
         objectives=(PLUS, guided(3000.0)),
     ),
-    _released(
-        name="maskinv-lambda100-continued",
-        title="MaskInv-HG, lambda 100",
-        idea="Low guidance with the start and schedule of MaskInv-HG. The fourth combination: separates the effect of"
-        " lambda from that of the initial weights.",
-        question="guidance",
-        objectives=(ELASTIC, guided(100.0)),
-    ),
 )
-"""MaskInv-HG with each difference of the published code, with all, and the fourth combination of lambda and start."""
+"""MaskInv-HG with each difference of the published code, and with all of them."""
+
+LAMBDA_400 = Stage(
+    name="maskinv-lambda400",
+    title="MaskInv, lambda 400",
+    idea="The strength that lambda 100 has at 128-D, where the mean squared error divides by 128 instead of 512.",
+    question="guidance",
+    objectives=(ELASTIC, guided(400.0)),
+    **TAUGHT,
+)
 
 MARGINS = (
     _margin(
@@ -213,6 +214,7 @@ BASELINES = (
 """Simple methods to try before distillation."""
 
 INGREDIENTS = (
+    START,
     _head(
         name="eum",
         title="EUM",
@@ -229,7 +231,7 @@ INGREDIENTS = (
         tuned_as=BASELINE,
     ),
 )
-"""Heads on frozen templates: parts of other methods, not compared by themselves."""
+"""Parts of other methods, not compared by themselves: the start of MaskInv-HG, and heads on frozen templates."""
 
 OURS = (
     _own(
@@ -318,7 +320,7 @@ SWEEPS = {"rendered": RENDERED_SWEEPS, "real": ()}
 OTHER_MASKS = tuple(Point(x=0, stage=SWEPT[line], overrides={"mask_kinds": "unseen"}) for line in MASK_LINES)
 """The same methods with the mask kinds of training and test exchanged: trained with those otherwise kept for tests."""
 
-METHODS = AS_RELEASED + MARGINS + NEIGHBOURS + BASELINES + INGREDIENTS + OURS
+METHODS = (*TWINS, LAMBDA_400, *AS_RELEASED, *MARGINS, *NEIGHBOURS, *BASELINES, *INGREDIENTS, *OURS)
 
 
 def on_real_people(stage: Stage) -> Stage:
@@ -330,8 +332,9 @@ def on_real_people(stage: Stage) -> Stage:
 
     return dataclasses.replace(
         stage,
-        start=Start(stage=TEACHER, at=1.0) if stage.trained else None,
+        start=TEACHER if stage.trained else None,
         share=1.0,
+        stop=1.0,
         tuned_as="finetune-clean" if stage.question == "margins" else renamed(stage.tuned_as),
         teacher=renamed(stage.teacher),
         base=renamed(stage.base),
@@ -339,12 +342,13 @@ def on_real_people(stage: Stage) -> Stage:
     )
 
 
-RENDERED_ONLY = {"two-branch", *(stage.name for stage in AS_RELEASED + MARGINS)} - {"as-released"}
+RENDERED_ONLY = {"two-branch", HG_START, LAMBDA_400.name}
+RENDERED_ONLY |= {stage.name for stage in TWINS + AS_RELEASED + MARGINS} - {"as-released"}
 """Methods left out on real people, where every student starts from a published network.
 
-There the fourth combination is MaskInv-LG itself, the two-branch network cannot start from the teacher's weights, the
-margin of the teacher's training cannot be varied, and each single difference of the published code is tested on
-rendered people.
+There MaskInv-LG and the network fine-tuned with masks are the twins of MaskInv-HG, the two-branch network cannot start
+from the teacher's weights, the margin of the teacher's training cannot be varied, and each single difference of the
+published code is tested on rendered people.
 """
 
 REAL_METHODS = tuple(on_real_people(stage) for stage in METHODS if stage.name not in RENDERED_ONLY)

@@ -22,7 +22,7 @@ class Plan:
     mask_probability: float
     mask_kinds: str
     schedule: Schedule
-    milestones: tuple[float, ...]
+    stop: float = 1.0
     precision: str = "auto"
     compiled: str = "no"
     people: int = 0
@@ -39,8 +39,13 @@ class Plan:
 
     @property
     def steps(self) -> int:
-        """Number of whole optimiser steps within the budget."""
+        """Number of whole optimiser steps within the budget: those of the whole schedule."""
         return self.schedule.budget // self.faces_per_step
+
+    @property
+    def last_step(self) -> int:
+        """Number of steps after which the training ends: all, or with ``stop`` a share of the schedule."""
+        return round(self.stop * self.steps)
 
     def as_dict(self) -> dict:
         """Return the plan as JSON-serialisable data, without the fields that have their default value."""
@@ -55,7 +60,7 @@ def plan(stage: Stage, profile: Profile) -> Plan:
     schedule = dataclasses.replace(
         profile.schedule, budget=budget, learning_rate=rate, head_warm_up=stage.start is None
     )
-    copied = ("mask_probability", "mask_kinds", "milestones", "views", "sampler", "teacher_view", "flips", "batch_norm")
+    copied = ("mask_probability", "mask_kinds", "stop", "views", "sampler", "teacher_view", "flips", "batch_norm")
     return Plan(
         network=f"{stage.network}:{profile.network}" if stage.network else profile.network,
         embedding_size=profile.embedding_size,
@@ -93,7 +98,7 @@ def check(plan: Plan) -> Plan:
             raise ValueError(f"{name} is {names.count(name)} times among the objectives. Use each objective once.")
     if plan.schedule.batch < 2:
         raise ValueError(f"batch {plan.schedule.batch}: batch normalisation needs two faces or more in a batch.")
-    if plan.steps < 1:
+    if plan.last_step < 1:
         raise ValueError(f"budget {plan.schedule.budget} is less than one step of {plan.faces_per_step} faces.")
     return plan
 

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 
-from maskinv_lib.study.ablation import ABLATION, BASELINE, REAL_ABLATION, TEACHER
+from maskinv_lib.study.ablation import ABLATION, BASELINE, REAL_ABLATION, TEACHER, TWINS
 from maskinv_lib.study.choices import best_candidate, chosen_rates
 from maskinv_lib.study.data import Benchmark, RealFaces, RenderedFaces
 from maskinv_lib.study.data_folder import FACES_SETTINGS, read_settings
@@ -55,8 +55,8 @@ def _laptop() -> Profile:
         faces=faces,
         network="compact",
         embedding_size=128,
-        schedule=Schedule(budget=19_200, batch=32),
-        stages=tuple(stage.name for stage in ABLATION),
+        schedule=Schedule(budget=33_984, batch=32),
+        stages=tuple(stage.name for stage in ABLATION + TWINS),
         head={"margin": 0.3, "scale": 32.0},
         other_seeds=5,
         learning_rates=chosen_rates(faces),
@@ -73,7 +73,7 @@ def _gpu() -> Profile:
         network="iresnet18",
         embedding_size=512,
         schedule=Schedule(budget=1_536_000, batch=256, learning_rate=0.1),
-        stages=tuple(stage.name for stage in ABLATION),
+        stages=tuple(stage.name for stage in ABLATION + TWINS),
         head={"margin": 0.5, "scale": 64.0},
         seeds=5,
         threads=4,
@@ -177,6 +177,7 @@ def _with_other_methods(profile: Profile) -> Profile:
     candidate = best_candidate(profile.faces)
     stages = known_stages(profile).values()
     others = [stage.name for stage in stages if stage.question not in ("ablation", "ingredient", "own")]
+    others = [name for name in others if name not in profile.stages]
     others += [candidate] if candidate else []
     benchmarks = profile.benchmarks
     if not any(benchmark.all_methods for benchmark in benchmarks):

@@ -28,17 +28,6 @@ class Term:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Start:
-    """Where a student starts if not from random weights: another stage's backbone at a share of its schedule.
-
-    at: 1.0 is the finished network, any other share is one of that stage's milestones.
-    """
-
-    stage: str
-    at: float
-
-
-@dataclass(frozen=True, kw_only=True)
 class Stage:
     """One method of the study, defined by its settings: a rung of the ablation, or one of the other methods.
 
@@ -54,12 +43,12 @@ class Stage:
     ``teacher_view``, ``flips`` and ``batch_norm`` are in ``ALLOWED``. network: "" is the profile's own, otherwise the
     name of what is built around it. sampler: "half balanced" fills half of a batch with groups of four faces of one
     person. teacher: the stage whose templates are targets. teacher_view, flips, batch_norm: what the teacher sees,
-    whether it sees the student's flip, and when batch norm stops learning. start: None means random weights. share:
-    part of the profile's budget that this stage itself spends. milestones: shares of the schedule at which the backbone
-    is kept for other stages to start from. tuned_as: the stage whose chosen learning rate it takes, "" if it has its
-    own. reading: which unpublished details are our reading. scaled: which published setting was converted to this
-    study's scale. reduced: which defining part cannot act fully at this scale. oracle: whether it is given the truth
-    about which test faces wear masks.
+    whether it sees the student's flip, and when batch norm stops learning. start: the stage whose backbone the student
+    starts from; None means random weights. share: part of the profile's budget that its schedule takes. stop: share of
+    the schedule after which it ends. tuned_as: the stage whose chosen learning rate it takes, "" if it has its own.
+    reading: which unpublished details are our reading. scaled: which published setting was converted to this study's
+    scale. reduced: which defining part cannot act fully at this scale. oracle: whether it is given the truth about
+    which test faces wear masks.
     """
 
     name: str
@@ -76,9 +65,9 @@ class Stage:
     teacher_view: str = "clean"
     flips: str = "shared"
     batch_norm: str = "live"
-    start: Start | None = None
+    start: str | None = None
     share: float = 1.0
-    milestones: tuple[float, ...] = ()
+    stop: float = 1.0
     imported: bool = False
     base: str | None = None
     head: str = ""

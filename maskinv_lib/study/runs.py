@@ -82,17 +82,28 @@ class Run:
 
     @property
     def weights_seed(self) -> int:
-        """Seed of the initial weights and class centres; differs by stage, so that no student starts as its teacher."""
-        return int(content_hash(["weights", self.seed, self.stage.name]), 16) >> 12
+        """Seed of the initial weights and class centres.
+
+        Stages that are compared share it: those trained on clean faces alone, such as the teacher; those that see
+        masks; and those that continue the same parent. So no student starts with its teacher's weights.
+        """
+        shared = "masks" if self.stage.mask_probability else "clean faces"
+        return (
+            int(content_hash(["weights", self.seed, f"after {self.parent.name}" if self._continues else shared]), 16)
+            >> 12
+        )
 
     @property
     def draws_seed(self) -> int:
         """Seed of order, flips and masks; all stages share it, so that compared stages see the same draws.
 
-        Only a stage that continues another one has its own: it must not see its parent's first batches again.
+        Stages that continue another one share one of their own: they must not see their parent's first batches again.
         """
-        continued = self.stage.start is not None and not self.parent.stage.imported
-        return self.weights_seed if continued else self.seed
+        return self.weights_seed if self._continues else self.seed
+
+    @property
+    def _continues(self) -> bool:
+        return self.parent is not None and not self.parent.stage.imported
 
     @property
     def teacher(self) -> "Run | None":
@@ -102,7 +113,7 @@ class Run:
     @property
     def parent(self) -> "Run | None":
         """The run whose backbone this run starts from."""
-        return self._other(self.stage.start and self.stage.start.stage)
+        return self._other(self.stage.start)
 
     @property
     def base(self) -> "Run | None":
@@ -130,15 +141,6 @@ class Run:
         """Whether this is a rung of the ablation without overrides: it is trained and evaluated in notebooks."""
         return self.stage.name in self.profile.stages and not self.overrides
 
-    def milestone_file(self, at: float) -> Path:
-        """Return the file in which this run keeps its backbone at the share ``at`` of its schedule."""
-        return self.folder / (MODEL if at == 1 else f"milestone-{at:.4f}.safetensors")
-
-    @property
-    def start_file(self) -> Path | None:
-        """The file that this run starts from."""
-        return self.parent.milestone_file(self.stage.start.at) if self.stage.start else None
-
     @property
     def model_file(self) -> Path:
         """The file that exists once a run is trained: its network or head, or for a combination its facts."""
@@ -147,10 +149,8 @@ class Run:
     @property
     def ancestor_files(self) -> list[Path]:
         """The files of other runs that this one needs for its training or evaluation."""
-        needed = [run for run in self.ancestors if run != self.parent or run == self.teacher]
-        needed += [part.base for part in self.parts if part.base]
-        models = [run.folder / MODEL for run in needed]
-        return list(dict.fromkeys(models + ([self.start_file] if self.start_file else [])))
+        needed = [*self.ancestors, *(part.base for part in self.parts if part.base)]
+        return list(dict.fromkeys(run.folder / MODEL for run in needed))
 
     @property
     def published_folder(self) -> Path:
@@ -171,7 +171,7 @@ class Run:
 
     @property
     def faces_spent(self) -> int:
-        """The used budget: faces that pass forward through the student, including its parent's share.
+        """The used budget: faces that pass forward through the student, including its parent's.
 
         For a combination it is the sum over its parts. Faces seen by a frozen teacher or base never count; those of a
         trained head do.
@@ -182,11 +182,8 @@ class Run:
             frozen = {part.teacher.name for part in self.parts if part.teacher}
             frozen |= {part.stage.base for part in self.parts}
             return sum(part.faces_spent for part in self.parts if part.name not in frozen)
-        own = self.plan.steps * self.plan.faces_per_step
-        if self.parent is None or self.parent.stage.imported:
-            return own
-        parent = self.parent.plan
-        return own + round(self.stage.start.at * parent.steps) * parent.faces_per_step
+        own = self.plan.last_step * self.plan.faces_per_step
+        return own + (self.parent.faces_spent if self.parent else 0)
 
     @property
     def training_faces(self) -> RenderedFaces | RealFaces:

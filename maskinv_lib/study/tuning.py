@@ -29,7 +29,7 @@ def tuned_stages(profile: Profile) -> list[Stage]:
     With the scope "all" also the other methods, among them all of our own candidates.
     """
     stages = known_stages(profile)
-    others = [stage.name for stage in stages.values() if stage.question != "ablation"]
+    others = [name for name, stage in stages.items() if stage.question != "ablation" and name not in profile.stages]
     names = (*profile.stages, *(others if profile.scope == "all" else ()))
     return [stages[name] for name in names if stages[name].is_tuned]
 

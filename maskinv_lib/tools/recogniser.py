@@ -133,7 +133,7 @@ def open_recogniser(
         recogniser = opened_onnx(file, contract)
         return OpenedRecogniser(recogniser, name=file.name, facts=recogniser.facts, path=file)
     network, facts = import_weights(file, contract)
-    evaluated = file.name == MODEL and "key" in facts  # a milestone has the run's key, but not its thresholds
+    evaluated = file.name == MODEL and "key" in facts
     named = path if path.is_dir() else file
     return OpenedRecogniser(
         NetworkRecogniser(network, device),

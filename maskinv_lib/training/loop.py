@@ -18,6 +18,7 @@ from maskinv_lib.training.views import Views
 from maskinv_lib.utils.files import write_text
 
 PUBLISHED_STEPS = (7 / 26, 13 / 26, 19 / 26, 24 / 26)
+HALF_AN_EPOCH = 0.5 / 26  # of the published schedule
 LOG_EVERY = 20
 CHECKPOINT_SECONDS = 15.0
 BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -80,7 +81,7 @@ class Training:
         self.objectives = nn.ModuleList(self._objective(index, seed) for index in range(len(plan.objectives)))
         self.objectives.to(views.device)
         self.optimizers = self._optimizers()
-        self.step, self.records, self.milestones = 0, [], {}
+        self.step, self.records = 0, []
 
     def _objective(self, index: int, seed: int) -> Objective:
         term = self.plan.objectives[index]
@@ -122,22 +123,21 @@ class Training:
         return {"network": self.network, "objectives": self.objectives}
 
     def run(self) -> None:
-        """Train to the end of the schedule, from the last checkpoint where there is one with the same key.
+        """Train to the last step, from the last checkpoint where there is one with the same key.
 
         A loss that is not finite raises FloatingPointError at the next log record; no checkpoint is written with it.
         """
         self._resume()
-        steps = self.plan.steps
+        steps = self.plan.last_step
         self.network.train()
         sums, started, saved = {}, time.monotonic(), time.monotonic()
         for step in range(self.step, steps):
             for name, value in self._train_step(step).items():
                 sums[name] = sums.get(name, 0) + value.detach()
             self.step = step + 1
-            if self.step % LOG_EVERY == 0 or self.step == steps or self.step in self._milestone_steps():
+            if self.step % LOG_EVERY == 0 or self.step == steps:
                 self._log(sums, started)
                 sums, started = {}, time.monotonic()
-                self._keep_milestone()
                 if time.monotonic() - saved > CHECKPOINT_SECONDS and self.step < steps:
                     self._checkpoint(self.optimizers)
                     saved = time.monotonic()
@@ -149,7 +149,7 @@ class Training:
         for name, optimizer in self.optimizers.items():
             warm = name.startswith("backbone") or schedule.head_warm_up
             optimizer.param_groups[0]["lr"] = learning_rate(schedule, progress, warm)
-        if self.plan.batch_norm != "live" and 2 * step >= self.views.per_epoch:
+        if self.plan.batch_norm != "live" and step >= HALF_AN_EPOCH * self.plan.steps:
             self._freeze_batch_norm()
         losses = self._losses(step, progress)
         for optimizer in self.optimizers.values():
@@ -203,7 +203,7 @@ class Training:
         record = log_record(
             {name: float(value) / logged for name, value in sums.items()},
             step=self.step,
-            steps=self.plan.steps,
+            steps=self.plan.last_step,
             batch=self.plan.faces_per_step,
             logged=logged,
             seconds=time.monotonic() - started,
@@ -215,18 +215,6 @@ class Training:
             file.write(json.dumps(record) + "\n")
         self.on_log(record)
 
-    def _milestone_steps(self) -> dict[int, float]:
-        return {round(share * self.plan.steps): share for share in self.plan.milestones}
-
-    def _keep_milestone(self) -> None:
-        share = self._milestone_steps().get(self.step)
-        if share is not None:
-            self.milestones[share] = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
-            checkpoints.save(self._milestone_path(share), {"network": self.network}, {}, {"key": self.key})
-
-    def _milestone_path(self, share: float) -> Path:
-        return self.folder / "checkpoints" / f"milestone-{share:.4f}.safetensors"
-
     def _checkpoint(self, optimizers: dict[str, torch.optim.Optimizer]) -> None:
         facts = {"key": self.key, "precision": str(self.dtype), "step": self.step, "records": self.records}
         checkpoints.save(self.folder / "checkpoints" / "last.safetensors", self.parts, optimizers, facts)
@@ -235,18 +223,8 @@ class Training:
         self.folder.mkdir(parents=True, exist_ok=True)
         tensors, facts = checkpoints.load(self.folder / "checkpoints" / "last.safetensors", self.key) or ({}, {})
         same = facts.get("precision") == str(self.dtype)  # in another precision it would be another network
-        if same and self._load_milestones(facts["step"]):
-            finished = facts["step"] == self.plan.steps
+        if same:
+            finished = facts["step"] == self.plan.last_step
             checkpoints.restore(tensors, self.parts, {} if finished else self.optimizers)
             self.step, self.records = facts["step"], facts["records"]
         write_text(self.folder / "log.jsonl", "".join(json.dumps(record) + "\n" for record in self.records))
-
-    def _load_milestones(self, step: int) -> bool:
-        """Load the milestones up to ``step``; return whether all were there."""
-        for milestone, share in self._milestone_steps().items():
-            if milestone <= step:
-                tensors, _ = checkpoints.load(self._milestone_path(share), self.key) or ({}, {})
-                if not tensors:
-                    return False
-                self.milestones[share] = {name.removeprefix("network/"): value for name, value in tensors.items()}
-        return True

@@ -67,8 +67,7 @@ def test_of_the_other_methods_only_the_resampled_eer_is_kept(measured_methods, a
 def test_names_are_unique_and_every_part_is_known():
     for known in STAGES_BY_PEOPLE.values():
         for stage in known.values():
-            start = stage.start and stage.start.stage
-            others = {stage.teacher, stage.base, stage.tuned_as, start, *stage.parts} - {None, ""}
+            others = {stage.teacher, stage.base, stage.tuned_as, stage.start, *stage.parts} - {None, ""}
             assert others <= set(known)
             assert bool(stage.head) == bool(stage.base) and stage.head in ("", *HEADS) and stage.how in ("", *HOWS)
     names = [stage.name for stage in ABLATION + methods.METHODS]
@@ -128,8 +127,10 @@ def test_seeds_go_to_the_rungs_first():
     assert len({run.folder for run in all_runs(laptop, range(5))}) == len(all_runs(laptop, range(5)))
 
 
-def test_the_six_rungs_stay_the_default():
-    assert get_profile("laptop").methods == tiny.RUNGS
+def test_the_six_rungs_and_the_twins_of_maskinv_hg_are_the_default():
+    twins = ("maskinv-lambda100-continued", "maskinv-lambda0-continued")
+    assert get_profile("laptop").methods == (*tiny.RUNGS, *twins)
+    assert not {*twins} & {*get_profile("laptop", "all").others}
     assert sweep_runs(get_profile("laptop")) == []
     with pytest.raises(ValueError, match=r"Unknown scope 'seven'.*ablation, all"):
         get_profile("laptop", "seven")
@@ -138,7 +139,7 @@ def test_the_six_rungs_stay_the_default():
 def test_on_real_people_every_student_starts_from_the_teacher():
     for stage in STAGES_BY_PEOPLE["real"].values():
         if stage.trained:
-            assert stage.start.stage == "teacher" and stage.share == 1.0
+            assert stage.start == "teacher" and stage.share == stage.stop == 1.0
         assert "elasticface-arc" not in (stage.teacher, stage.base, *stage.parts)
 
 

@@ -58,7 +58,7 @@ def test_every_rung_leaves_a_model_a_log_and_a_finished_status(ablation, stage):
     assert {"config", "device", "precision", "threads", "versions", "commit", "wall_seconds"} <= set(facts)
     assert facts["precision"] == "float32"
     records = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
-    assert records[-1]["step"] == records[-1]["steps"] == steps == (3 if stage == "maskinv-hg" else tiny.STEPS)
+    assert records[-1]["step"] == records[-1]["steps"] == steps == (7 if stage == "maskinv-hg" else tiny.STEPS)
     assert all(np.isfinite(record["loss"]) for record in records)
     network, metadata = load_network(run.folder / "model.safetensors")
     expected = {"profile": "tiny", "stage": stage, "seed": 0, "key": run.key, "network": "compact"}
@@ -109,25 +109,25 @@ def test_guided_rungs_carry_their_teacher_s_hash_and_the_others_none(ablation):
     assert len(set(hashes.values())) == 2
 
 
-def test_the_final_model_is_the_last_step_s_not_the_milestone_s(ablation):
+def test_the_final_model_is_the_last_step_s(ablation):
     """The rolling checkpoint of a finished training holds the network as it was after the last step."""
     for name in ABLATION:
         run = tiny.run_of(name)
         final, _ = read_tensors(run.folder / "model.safetensors")
         last, facts = read_tensors(run.folder / "checkpoints" / "last.safetensors")
-        assert facts["step"] == run.plan.steps
+        assert facts["step"] == run.plan.last_step
         assert all(torch.equal(value, last[f"network/{key}"]) for key, value in final.items())
 
 
-def test_hg_starts_from_lg_s_milestone_not_from_its_end(ablation):
-    hg, lg = tiny.run_of("maskinv-hg"), tiny.run_of("maskinv-lg")
-    start = models.start_of(hg).state_dict()
-    milestone, facts = load_network(hg.start_file)
-    final, _ = load_network(lg.folder / "model.safetensors")
-    assert facts["milestone"] == pytest.approx(20 / 26)
-    assert all(torch.equal(value, start[name]) for name, value in milestone.state_dict().items())
-    assert not torch.equal(start["fc.weight"], final.state_dict()["fc.weight"])
-    assert models.start_of(lg) is None
+def test_hg_and_its_twins_start_from_lg_before_the_end_of_its_schedule(ablation):
+    parent = tiny.run_of("maskinv-lg-start")
+    model, facts = load_network(parent.folder / "model.safetensors")
+    assert files.read_json(parent.folder / "run.json")["faces"] == parent.plan.last_step * tiny.BATCH
+    assert parent.plan.last_step < parent.plan.steps and facts["stage"] == parent.name
+    for name in ("maskinv-hg", "maskinv-lambda100-continued"):
+        start = models.start_of(tiny.run_of(name)).state_dict()
+        assert all(torch.equal(value, start[key]) for key, value in model.state_dict().items())
+    assert models.start_of(tiny.run_of("maskinv-lg")) is None
 
 
 def test_teacher_templates_are_those_of_clean_faces_and_their_mirror_images(ablation):
@@ -152,7 +152,7 @@ def test_splits_share_nobody_and_come_from_the_cache_the_same(ablation):
 def test_nothing_but_the_declared_files_is_left_behind(ablation):
     names = {path.name for path in tiny.run_of("maskinv-lg").folder.iterdir()}
     declared = {".made", "checkpoints", "lock", "log.jsonl", "metrics.json", "resamples.npz", "run.json"}
-    assert names <= declared | {"milestone-0.7692.safetensors", "model.safetensors"}
+    assert names <= declared | {"model.safetensors"}
 
 
 def test_the_masked_threshold_is_the_one_fixed_on_unmasked_pairs(ablation):
@@ -216,8 +216,8 @@ def test_a_missing_teacher_names_the_command_and_writes_nothing(fresh):
     assert written(fresh) == []
 
 
-def test_a_missing_milestone_names_the_stage_that_leaves_it(fresh):
-    with pytest.raises(FileNotFoundError, match=r"needs maskinv-lg, seed 3.*-p stage maskinv-lg -p seed 3"):
+def test_a_missing_start_names_the_stage_that_leaves_it(fresh):
+    with pytest.raises(FileNotFoundError, match=r"needs maskinv-lg-start, seed 3.*-p stage maskinv-lg-start -p seed 3"):
         train(tiny.run_of("maskinv-hg", seed=3))
     assert written(fresh) == []
 
@@ -362,8 +362,6 @@ def test_what_is_trained_and_evaluated_is_noted(copied):
     assert note["key"] == copied.key and set(note["files"]) == {"model.safetensors", "run.json", "log.jsonl"}
     note = json.loads(made.evaluation(copied).note.read_text())
     assert note["key"] == copied.evaluation_key and set(note["files"]) == {"metrics.json", "resamples.npz"}
-    milestones = made.training(tiny.run_of("maskinv-lg")).files
-    assert milestones[0].name == "milestone-0.7692.safetensors"
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "run.json", "log.jsonl"])

@@ -83,7 +83,7 @@ def finish(run: Run, key: str | None = None) -> None:
     np.savez_compressed(run.folder / "resamples.npz", **packed({"a/b/eer": np.arange(3.0)}))
     put(run.folder / "log.jsonl", '{"step": 13}\n')
     put(run.folder / "run.json", {**FACTS, **SECRET, "key": run.key})
-    for name in ("model", "milestone-0.7692", "checkpoints/test-templates"):
+    for name in ("model", "checkpoints/test-templates"):
         put(run.folder / f"{name}.safetensors", "weights")
     for job in jobs.run_jobs(run):
         if run.is_rung:

@@ -35,14 +35,6 @@ def test_a_job_is_stale_until_its_results_are_noted(run):
     assert not jobs.evaluate_job(run).stale and jobs.evaluate_job(run).inputs == ()
 
 
-def test_a_parent_without_its_milestone_is_stale():
-    parent = Run(profile=get_profile("laptop"), stage=STAGES["maskinv-lg"], seed=0, overrides={})
-    do(jobs.train_job(parent))
-    assert not jobs.train_job(parent).stale
-    parent.milestone_file(parent.stage.milestones[0]).unlink()
-    assert jobs.train_job(parent).stale
-
-
 def test_facts_and_log_are_results_that_the_workflow_does_not_remove():
     run = planned_runs(PROFILE, range(1))[0]
     job = jobs.train_job(run)

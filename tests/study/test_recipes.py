@@ -22,7 +22,7 @@ def test_margins_take_the_profile_s_head_and_other_terms_do_not(base):
 def test_the_share_of_a_stage_scales_its_budget():
     profile = get_profile("laptop")
     hg = plan.plan(STAGES["maskinv-hg"], profile)
-    assert hg.schedule.budget == round(profile.schedule.budget * 6 / 26)
+    assert hg.schedule.budget == round(profile.schedule.budget * 26 / 46)
     assert not hg.schedule.head_warm_up
 
 

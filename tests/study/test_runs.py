@@ -50,22 +50,17 @@ def test_each_rung_differs_from_the_one_below_as_the_paper_says():
     ]
 
 
-def test_a_stage_that_others_start_from_keeps_that_milestone():
-    for stage in ABLATION:
-        if stage.start:
-            assert stage.start.at in STAGES[stage.start.stage].milestones
+def test_maskinv_hg_has_a_whole_schedule_after_twenty_of_the_26_epochs_of_maskinv_lg():
+    hg, start, lg = (run_of(name).plan for name in ("maskinv-hg", "maskinv-lg-start", "maskinv-lg"))
+    assert (start.steps, start.last_step, hg.steps, hg.last_step, lg.last_step) == (300, 231, 300, 300, 531)
+    assert start.objectives == lg.objectives and start.schedule.learning_rate == lg.schedule.learning_rate
 
 
 @pytest.mark.parametrize("profile", PROFILES, ids="profile {}".format)
 def test_every_rung_of_a_profile_spends_the_same_number_of_faces_up_to_a_batch(profile):
     budget = get_profile(profile).schedule.budget
     for run in planned_runs(get_profile(profile), range(1)):
-        own = run.plan.schedule
-        spent = run.plan.steps * own.batch
-        if run.parent and not run.parent.stage.imported:
-            spent += round(run.stage.start.at * run.parent.plan.steps) * own.batch
-            assert run.stage.share + run.stage.start.at == pytest.approx(1)
-        assert abs(spent - budget) <= own.batch
+        assert run.stage.imported or abs(run.faces_spent - budget) <= run.plan.schedule.batch
 
 
 @pytest.mark.parametrize("profile", PROFILES, ids="profile {}".format)
@@ -74,7 +69,7 @@ def test_profiles_hold_known_stages_with_their_ancestors_before_them(profile):
     assert chosen.name == profile
     for index, name in enumerate(chosen.stages):
         stage = known_stages(chosen)[name]
-        ancestors = {stage.teacher, stage.start and stage.start.stage} - {None}
+        ancestors = {stage.teacher, stage.start} - {None, "maskinv-lg-start"}
         assert ancestors <= set(chosen.stages[:index])
 
 
@@ -109,14 +104,14 @@ def test_the_teacher_of_a_run_with_overrides_is_the_plain_rung():
     assert run_of(overrides="lambda=300").teacher.folder == run_of("elasticface-arc").folder
 
 
-def test_ancestor_files_are_the_teacher_s_model_and_the_milestone():
+def test_ancestor_files_are_the_models_of_teacher_and_parent():
     teacher = run_of("elasticface-arc").folder / "model.safetensors"
     assert run_of("elasticface-arc").ancestor_files == []
     assert run_of("elasticface-arc-aug").ancestor_files == []
     assert run_of("kd-only").ancestor_files == [teacher]
-    milestone = run_of("maskinv-lg").folder / "milestone-0.7692.safetensors"
-    assert run_of("maskinv-hg").ancestor_files == [teacher, milestone]
-    assert run_of("maskinv-hg").start_file == milestone
+    start = run_of("maskinv-lg-start").folder / "model.safetensors"
+    assert run_of("maskinv-hg").ancestor_files == [teacher, start]
+    assert run_of("maskinv-lambda0-continued").ancestor_files == [start]
 
 
 def test_ancestors_have_the_seed_and_profile_of_their_run():
@@ -215,12 +210,20 @@ def test_of_the_machine_only_a_chosen_precision_is_in_a_key(monkeypatch):
         run_of()
 
 
-def test_first_weights_differ_by_stage_and_seed_and_draws_are_shared_but_for_a_continued_stage():
-    runs = [run_of(name, seed=seed) for name in RUNGS for seed in (0, 1)]
-    assert len({run.weights_seed for run in runs}) == len(runs)
-    for run in runs:
-        assert run.draws_seed == (run.seed if run.stage.start is None else run.weights_seed)
-    assert run_of("maskinv-hg").draws_seed != run_of("maskinv-lg").draws_seed
+def test_what_is_compared_shares_first_weights_and_draws_but_no_student_starts_as_its_teacher():
+    teachers, students, continued = (
+        ["elasticface-arc", "arcface", "cosface"],
+        ["elasticface-arc-aug", "kd-only", "maskinv-lg", "maskinv-lg-start", "maskinv-lambda3000", "upper-face"],
+        ["maskinv-hg", "maskinv-lambda100-continued", "maskinv-lambda0-continued", "released-masked-teacher"],
+    )
+    weights = {}
+    for group in (teachers, students, continued):
+        for seed in (0, 1):
+            runs = [run_of(name, seed=seed) for name in group]
+            (weights[group[0], seed],) = {run.weights_seed for run in runs}
+            (draws,) = {run.draws_seed for run in runs}
+            assert draws == (weights[group[0], seed] if group is continued else seed)
+    assert len(set(weights.values())) == 6
 
 
 def test_adding_a_stage_changes_no_other_key(monkeypatch):

@@ -190,14 +190,6 @@ def test_a_damaged_evaluation_is_named(moved, monkeypatch, text):
         open_recogniser(moved)
 
 
-def test_a_milestone_does_not_take_the_run_s_thresholds(ablation):
-    folder = tiny.run_of("maskinv-lg").folder
-    (path,) = folder.glob("milestone-*.safetensors")
-    assert open_recogniser(folder).thresholds
-    with pytest.raises(FileNotFoundError, match="no thresholds"):
-        open_recogniser(path).threshold()
-
-
 def test_the_folder_of_another_run_is_not_a_benchmark(moved):
     copied(tiny.run_of("kd-only"), moved / "kd-only")
     assert len(open_recogniser(moved).thresholds) == 14

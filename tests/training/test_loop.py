@@ -26,7 +26,7 @@ ELASTIC = Term(objective="margins.ElasticFaceArc", settings={"margin": 0.3, "sca
 GUIDED = Term(objective="template_kd.TemplateKD", settings={"lambda_": 3000.0})
 
 
-def plan_of(*terms, budget=160, batch=8, masks=0.5, milestones=(), **schedule) -> Plan:
+def plan_of(*terms, budget=160, batch=8, masks=0.5, stop=1.0, **schedule) -> Plan:
     return Plan(
         network="compact",
         embedding_size=16,
@@ -34,7 +34,7 @@ def plan_of(*terms, budget=160, batch=8, masks=0.5, milestones=(), **schedule) -
         mask_probability=masks,
         mask_kinds="seen",
         schedule=Schedule(budget=budget, batch=batch, **schedule),
-        milestones=milestones,
+        stop=stop,
     )
 
 
@@ -126,7 +126,7 @@ def test_training_learns_and_logs(patterned, tmp_path):
 @pytest.mark.parametrize("terms", [(ELASTIC,), (GUIDED,), (ELASTIC, GUIDED)])
 def test_interrupted_and_resumed_equals_uninterrupted(patterned, targets, tmp_path, monkeypatch, terms):
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
-    plan = plan_of(*terms, budget=8 * 50, milestones=(0.5,))
+    plan = plan_of(*terms, budget=8 * 63, stop=0.8)
     whole = training_of(patterned, plan, tmp_path / "whole", teacher=targets)
     whole.run()
     broken = training_of(patterned, plan, tmp_path / "broken", teacher=targets)
@@ -146,8 +146,6 @@ def test_interrupted_and_resumed_equals_uninterrupted(patterned, targets, tmp_pa
     assert seen == list(range(40, 50))
     assert same(whole.network, resumed.network) and same(whole.objectives, resumed.objectives)
     assert [r["loss"] for r in whole.records] == [r["loss"] for r in resumed.records]
-    assert whole.milestones.keys() == resumed.milestones.keys() == {0.5}
-    assert all(torch.equal(whole.milestones[0.5][n], resumed.milestones[0.5][n]) for n in whole.milestones[0.5])
 
 
 def test_a_finished_training_is_loaded_without_a_step(patterned, tmp_path):
@@ -255,8 +253,8 @@ def test_a_gpu_trains_the_same_batches(patterned, tmp_path):
     assert math.isfinite(done.records[-1]["loss"])
 
 
-def test_batch_norm_freezes_after_half_an_epoch_of_this_training(patterned, tmp_path):
-    plan = dataclasses.replace(plan_of(budget=8 * 12), batch_norm="frozen after half an epoch")  # six steps an epoch
+def test_batch_norm_freezes_after_half_of_the_first_of_26_epochs(patterned, tmp_path):
+    plan = dataclasses.replace(plan_of(budget=8 * 104, stop=0.1), batch_norm="frozen after half an epoch")
     done = training_of(patterned, plan, tmp_path)
     kept = []
     step = done._train_step
@@ -269,7 +267,20 @@ def test_batch_norm_freezes_after_half_an_epoch_of_this_training(patterned, tmp_
     done._train_step = watched
     done.run()
     moved = [not torch.equal(a, b) for a, b in itertools.pairwise(kept)]
-    assert moved == [True, True] + [False] * 9
+    assert moved == [True] + [False] * 8  # of 104 steps two
+
+
+def test_a_training_that_stops_early_has_the_rates_of_the_whole_schedule(patterned, tmp_path):
+    half, whole = (training_of(patterned, plan_of(stop=stop), tmp_path / f"{stop}") for stop in (0.5, 1.0))
+    for training in (half, whole):
+        training.run()
+    assert (half.step, whole.step) == (10, 20)
+    assert half.records[-1]["learning_rate"] > 0.3 * half.plan.schedule.learning_rate
+    assert whole.records[-1]["learning_rate"] < 0.05 * whole.plan.schedule.learning_rate
+    again = training_of(patterned, plan_of(stop=0.5), tmp_path / "0.5")
+    again._train_step = None  # a step would fail
+    again.run()
+    assert same(again.network, half.network)
 
 
 def test_images_that_an_objective_computes_do_not_change_batch_norm_s_statistics(patterned, tmp_path):

@@ -18,7 +18,6 @@ def views_of(faces, seed=0, teacher=None, live=None, batch=16, **settings) -> Vi
         mask_probability=settings.pop("masks", 0.5),
         mask_kinds=settings.pop("kinds", "seen"),
         schedule=Schedule(budget=160, batch=batch),
-        milestones=(),
         **settings,
     )
     return Views(faces=faces, plan=plan, seed=seed, device=torch.device("cpu"), teacher=teacher, live=live)

@@ -68,8 +68,7 @@ def plan_of(one: Trained) -> Plan:
     """Return the plan of ``STAGE`` at a profile's scale, with another network and batch."""
     profile = get_profile(one.profile)
     schedule = dataclasses.replace(profile.schedule, batch=one.batch, budget=ENDLESS * one.batch)
-    made = plan(known_stages(profile)[STAGE], dataclasses.replace(profile, network=one.network, schedule=schedule))
-    return dataclasses.replace(made, milestones=())
+    return plan(known_stages(profile)[STAGE], dataclasses.replace(profile, network=one.network, schedule=schedule))
 
 
 class _BlockEndedError(Exception):
