@@ -10,6 +10,7 @@ from maskinv_lib.pipeline.records import Evaluated, read_evaluation, write_evalu
 from maskinv_lib.pipeline.sources import AnyBenchmark, benchmark_of
 from maskinv_lib.pipeline.train import git_commit, train
 from maskinv_lib.study import made
+from maskinv_lib.study.data import CONDITIONS
 from maskinv_lib.study.runs import Run
 from maskinv_lib.study.tuning import TRIAL_RESULT
 from maskinv_lib.utils import files, paths
@@ -47,10 +48,10 @@ def _record_opening(run: Run) -> None:
 
 
 def on_validation(run: Run) -> dict[str, float]:
-    """Return condition -> EER of a trained run on its validation people, with unseen mask kinds."""
+    """Return condition -> EER of a trained run on its validation people."""
     benchmark = benchmark_of(run.profile, split="validation")
     comparisons = benchmark.comparisons(models.trial_templates(run, benchmark))
-    curves = {condition: error_curve(scores) for condition, kinds, scores in comparisons if kinds != "seen"}
+    curves = {condition: error_curve(scores) for condition, _, scores in comparisons if condition in CONDITIONS}
     return {condition: equal_error_rate(curve)[0] for condition, curve in curves.items()}
 
 

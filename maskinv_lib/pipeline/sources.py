@@ -12,7 +12,7 @@ from maskinv_lib.evaluation.benchmarks.real_masks import OneProtocol
 from maskinv_lib.evaluation.benchmarks.rendered import RenderedBenchmark
 from maskinv_lib.faces import Faces, recordio
 from maskinv_lib.faces.rendering.synthetic import Rendering, rendered_set
-from maskinv_lib.study.data import Benchmark, RealFaces
+from maskinv_lib.study.data import MASK_KINDS, VALIDATION_KINDS, Benchmark, RealFaces
 from maskinv_lib.study.recipes import Profile
 from maskinv_lib.study.runs import Run
 from maskinv_lib.utils import paths
@@ -83,15 +83,19 @@ def _check_split(of: RealFaces, people: int) -> None:
 
 
 def benchmark_of(profile: Profile, benchmark: Benchmark | None = None, split: str = "test") -> AnyBenchmark:
-    """Return a verification benchmark of a profile (None: its first), or all pairs of its "validation" people."""
+    """Return a verification benchmark of a profile (None: its first), or that of its "validation" people.
+
+    The masks of the validation people are those of a family of their own.
+    """
     if split == "validation" and isinstance(profile.faces, RealFaces):
-        return DrawnSet(name="validation", faces=faces_of(profile, split), kinds=("unseen",))
+        return DrawnSet(name="validation", faces=faces_of(profile, split), kinds=VALIDATION_KINDS)
     benchmark = benchmark or profile.benchmarks[0]
     if benchmark.path:
         options = {"kinds": benchmark.kinds, "protocol": benchmark.protocol, "released": True}
         return open_set(profile.faces.path(benchmark.path), name=benchmark.name, **options)
     _, views = profile.faces.split(split)
-    return RenderedBenchmark(name=f"rendered-{split}", faces=faces_of(profile, split), views=views)
+    kinds = VALIDATION_KINDS if split == "validation" else MASK_KINDS
+    return RenderedBenchmark(name=f"rendered-{split}", faces=faces_of(profile, split), views=views, kinds=kinds)
 
 
 def wears_masks(benchmark: AnyBenchmark, templates: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

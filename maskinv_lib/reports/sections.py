@@ -138,7 +138,7 @@ def power_table(results: Results, profile: Profile) -> Styler | Markdown:
         (contrast.stage, contrast.against)
         for claim in comparison.claims(results, profile)
         for contrast in claim.contrasts
-        if contrast.case_against is None and claim.metric == "eer"
+        if contrast.case_against is None and "eer" in claim.metrics
     )
     cases = [case for case in comparison.conditions(results) if case[1] != "none"]
     rows = power.prospects(comparison.evaluations_of(results), list(contrasts), cases)

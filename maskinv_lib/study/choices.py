@@ -35,7 +35,7 @@ def chosen_rates(faces: Faces) -> dict[str, float]:
 
 
 def best_candidate(faces: Faces) -> str | None:
-    """Return the best of our own candidates on masked validation people, unseen mask kinds; None before any choice.
+    """Return the best of our own candidates on masked validation people; None before any choice.
 
     Only it is evaluated on test people; the others are only listed in the file of the choices.
     """

@@ -12,7 +12,10 @@ from typing import ClassVar
 from maskinv_lib.utils import checks, files
 
 MASK_KINDS = ("seen", "unseen")
-"""The two families of drawn masks: those that training draws, and those kept for the test."""
+"""The two families of drawn masks in a test: those that training draws, and those kept for the test."""
+
+VALIDATION_KINDS = ("validation",)
+"""The family of drawn masks that settings are chosen with, so that neither of the other two chooses."""
 
 PROTOCOLS = ("all-pairs", "official", "sessions")
 """Which pairs of a set of real masks are compared."""

@@ -131,7 +131,12 @@ def _real() -> Profile:
         trial_rates=(5e-4, 1e-3, 2e-3),
         head_rates=(0.025, 0.05, 0.1),
         trial_budget=settings.get("trial_budget", 3200),
-        stands_for={BASELINE: TEACHER, "maskinv-lambda3000": "maskinv-hg"},
+        stands_for={
+            BASELINE: TEACHER,
+            "maskinv-lambda3000": "maskinv-hg",
+            "maskinv-lambda100-continued": "maskinv-lg",
+            "maskinv-lambda0-continued": "elasticface-arc-aug",
+        },
     )
 
 

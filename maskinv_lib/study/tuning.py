@@ -64,7 +64,7 @@ def trials(profile: Profile) -> list[Run]:
 
 
 def choice_rows(trials: list[dict]) -> list[dict[str, str]]:
-    """Return one row per trial; a stage's best has the lowest mean EER of the two masked conditions, unseen masks.
+    """Return one row per trial; a stage's best has the lowest mean EER of the two masked conditions.
 
     trials: the results of ``pipeline.evaluate.trial``, of all stages. Of equal ones the first is chosen; the teacher of
     the trials has no tried rate, so that it is never chosen.

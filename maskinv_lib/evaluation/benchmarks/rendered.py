@@ -40,11 +40,15 @@ def masked_copy(faces: Faces, kinds: str, *, chunk: int = 256) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RenderedBenchmark:
-    """Verification of rendered people. faces: each identity with ``views`` views in a row, half of them references."""
+    """Verification of rendered people. faces: each identity with ``views`` views in a row, half of them references.
+
+    kinds: which mask kinds are drawn.
+    """
 
     name: str
     faces: Faces
     views: int
+    kinds: tuple[str, ...] = MASK_KINDS
 
     def __post_init__(self) -> None:
         people = len(self.faces) // max(1, self.views)
@@ -73,25 +77,25 @@ class RenderedBenchmark:
     @property
     def pictures(self) -> int:
         """Number of faces, with and without drawn masks, of which ``templates`` makes templates."""
-        return (1 + len(MASK_KINDS)) * len(self.faces)
+        return (1 + len(self.kinds)) * len(self.faces)
 
     def templates(self, recogniser: Callable[[Tensor], Tensor]) -> dict[str, np.ndarray]:
-        """Return the templates, float32 [N, D], of the faces without masks and with masks of either kind."""
+        """Return the templates, float32 [N, D], of the faces without masks and with masks of each kind."""
         templates = {"none": recogniser(self.faces.images).numpy()}
-        return templates | {kinds: recogniser(masked_copy(self.faces, kinds)).numpy() for kinds in MASK_KINDS}
+        return templates | {kinds: recogniser(masked_copy(self.faces, kinds)).numpy() for kinds in self.kinds}
 
     def comparisons(self, templates: dict[str, np.ndarray]) -> Iterator[tuple[str, str, Comparisons | AllPairs]]:
-        """Yield (condition, mask kinds, comparisons) for each of ``CASES``."""
+        """Yield (condition, mask kinds, comparisons), with both kinds of a test for each of ``CASES``."""
         pool = _pool if self._listed else _pooled
         unmasked = self._compare(templates["none"], templates["none"])
         yield UNMASKED, "none", unmasked
-        for kinds in MASK_KINDS:
+        for kinds in self.kinds:
             mixed = self._compare(templates["none"], templates[kinds])
             yield "masked-unmasked", kinds, mixed
             masked = self._compare(templates[kinds], templates[kinds])
             yield "masked-masked", kinds, masked
             yield "all", kinds, pool([unmasked, mixed, masked])
-        yield RELEASED, kinds, self._halves(unmasked, masked, templates["none"], templates[kinds])  # "unseen"
+        yield RELEASED, kinds, self._halves(unmasked, masked, templates["none"], templates[kinds])  # the last kind
 
     @cached_property
     def _sides(self) -> tuple[np.ndarray, np.ndarray]:

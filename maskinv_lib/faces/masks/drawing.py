@@ -21,8 +21,10 @@ from maskinv_lib.utils.randomness import key, uniform
 KINDS: dict[str, tuple[str, ...]] = {
     "seen": ("surgical", "cloth", "folded"),
     "unseen": ("cup", "duckbill", "gaiter", "checked", "dotted", "striped"),
+    "validation": ("bandana", "boat", "knitted"),
 }
-"""Names of the mask shapes: those for training, and those for evaluation of the generalisation to other masks."""
+"""Names of the mask shapes: for training, for tests of the generalisation to other masks, and for choosing settings,
+so that neither the masks of the training nor those of the tests choose."""
 
 Colour = tuple[int, int, int]
 
@@ -47,8 +49,18 @@ PALETTES: dict[str, dict[str, tuple[Colour, Colour]]] = {
         "brown": ((116, 72, 44), (238, 200, 130)),
         "magenta": ((200, 40, 120), (40, 200, 196)),
     },
+    "validation": {
+        "forest": ((24, 84, 50), (176, 206, 128)),
+        "burgundy": ((110, 10, 80), (250, 214, 190)),
+        "lilac": ((182, 150, 216), (78, 52, 120)),
+        "turquoise": ((66, 186, 160), (150, 20, 20)),
+        "sand": ((190, 150, 110), (60, 40, 10)),
+        "denim": ((74, 108, 164), (196, 160, 200)),
+        "coral": ((240, 96, 110), (84, 20, 70)),
+        "lime": ((164, 214, 60), (60, 60, 150)),
+    },
 }
-"""Fabric and second colour (binding, straps, valve, pattern), RGB 0..255, by name; the two sets are disjoint."""
+"""Fabric and second colour (binding, straps, valve, pattern), RGB 0..255, by name; no two sets share a colour."""
 
 COLOUR_SPREAD = 14
 """Largest deviation of a mask's colour from its palette entry, in grey levels per channel."""
@@ -66,7 +78,8 @@ def draw_masks(
     """Draw on each face the mask that its key determines.
 
     images: uint8 [B, 3, 112, 112] RGB, aligned; not modified. keys: int64 [B], see ``randomness.key``.
-    kinds: "seen" (shapes and colours for training) or "unseen" (disjoint from them, for evaluation only).
+    kinds: one of ``KINDS``, whose shapes and colours are disjoint: "seen" for training, "unseen" for tests only,
+    "validation" for choosing settings.
     geometry: "natural" (position, size and tilt vary; some masks are below the nose) or "published" (the jitter of the
     code published with MaskInv: +-3 pixels vertically, 1 horizontally, coverage about 27 %, top edge 54..60).
     Returns the masked faces, uint8 [B, 3, 112, 112], and the coverage, float32 [B]: the share of the crop's pixels
@@ -96,7 +109,7 @@ def recolour(masked: Tensor, faces: Tensor, keys: Tensor) -> Tensor:
 
 
 def mask_kind(keys: Tensor, kinds: str = "seen") -> list[str]:
-    """Return the name of the shape that each key draws; keys: int64 [B], kinds: "seen" or "unseen"."""
+    """Return the name of the shape that each key draws; keys: int64 [B], kinds: one of ``KINDS``."""
     shape = _pick(uniform(keys, 1)[:, 0], len(KINDS[choose("kinds of masks", kinds, KINDS)]))
     return [KINDS[kinds][index] for index in shape.tolist()]
 

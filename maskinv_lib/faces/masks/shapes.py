@@ -97,6 +97,25 @@ def _homemade(x: Tensor, y: Tensor) -> Tensor:
     return _drape(x, y) + dart + 1.2 * _wrinkles(x, y)
 
 
+def _bandana(x: Tensor, y: Tensor) -> Tensor:
+    """A folded square of thin fabric: a rolled upper edge, and folds that hang down to its corner."""
+    roll = 1.6 * torch.exp(-(((y - 64 - 0.0035 * x**2) / 2.6) ** 2))
+    hanging = torch.sin(x / 4.2 + 0.9 * torch.sin(y / 17)) * torch.sigmoid((y - 78) / 6)
+    return _drape(x, y) + roll + 0.9 * hanging
+
+
+def _boat(x: Tensor, y: Tensor) -> Tensor:
+    """Three panels: a flat middle that stands off the mouth, and two that slant from it to the nose and the chin."""
+    middle = torch.sigmoid((y - 76 + 0.004 * x**2) / 1.2) * torch.sigmoid((100 - 0.005 * x**2 - y) / 1.2)
+    edges = torch.exp(-(((y - 76 + 0.004 * x**2) / 1.1) ** 2)) + torch.exp(-(((y - 100 + 0.005 * x**2) / 1.1) ** 2))
+    return 0.6 * _drape(x, y) + 5 * middle - 0.9 * edges
+
+
+def _knitted(x: Tensor, y: Tensor) -> Tensor:
+    """Wool with vertical ribs, which crowd at the sides."""
+    return _drape(x, y) + 0.5 * torch.sin(2 * math.pi * _around(x) / 3.4) + 0.5 * _wrinkles(x, y)
+
+
 def _around(x: Tensor) -> Tensor:
     return 44 * torch.asin((x / 46).clamp(-0.99, 0.99))  # distance along the curved fabric: patterns crowd at the sides
 
@@ -120,6 +139,12 @@ def _dots(x: Tensor, y: Tensor) -> Tensor:
     offset = across - 0.5 * (row % 2)
     distance = torch.sqrt((10 * (offset - torch.round(offset))) ** 2 + (5 * (down - row)) ** 2)
     return torch.sigmoid((1.9 - distance) / 0.35)
+
+
+def _hems(x: Tensor, y: Tensor) -> Tensor:
+    """Two bands of the second colour across the lower half."""
+    row = y - 0.003 * x**2
+    return torch.exp(-(((row - 92) / 2.2) ** 4)) + torch.exp(-(((row - 100) / 2.2) ** 4))
 
 
 def _stripes(x: Tensor, y: Tensor) -> Tensor:
@@ -200,6 +225,25 @@ SHAPES: dict[str, Shape] = {
     "checked": Shape(outline=_POINTED, relief=_homemade, straps=_LOOPS, trim=_checks),
     "dotted": Shape(outline=_POINTED, relief=_homemade, straps=_LOOPS, trim=_dots),
     "striped": Shape(outline=_POINTED, relief=_homemade, straps=_LOOPS, trim=_stripes),
+    "bandana": Shape(
+        outline=_points("0 59, 10 60, 24 63, 40 65.5, 40 65.5, 38 74, 32 90, 22 108, 9 121, 0 124, 0 124"),
+        relief=_bandana,
+        straps=(_points("38 68, 43 65, 48 62"),),
+        binding=2.0,
+        published_scale=1.01,
+    ),
+    "boat": Shape(
+        outline=_points("0 59, 9 60.5, 20 65, 33 74, 40 79, 40 79, 40 95, 40 95, 32 102, 20 111, 9 116, 0 117"),
+        relief=_boat,
+        straps=(_points("39 81, 43 73, 48 64"), _points("39 93, 43 87, 48 76")),
+    ),
+    "knitted": Shape(
+        outline=_points("0 62, 12 62.5, 26 64, 36 68, 36 68, 37 80, 36 96, 30 112, 30 112, 14 117, 0 118"),
+        relief=_knitted,
+        straps=_LOOPS,
+        trim=_hems,
+        published_scale=0.958,
+    ),
 }
 """Every kind of mask by its name."""
 

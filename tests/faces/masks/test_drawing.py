@@ -20,6 +20,7 @@ from maskinv_lib.utils.randomness import key, uniform
 from tests.faces.samples import threads
 
 SETS = tuple(KINDS)
+PAIRS = list(itertools.combinations(SETS, 2))
 CASES = list(itertools.product(SETS, GEOMETRIES))
 
 
@@ -136,31 +137,35 @@ def test_the_named_kind_is_the_one_drawn():
     assert max(value for name, value in drawn if name == "gaiter") == 0
 
 
-def test_seen_and_unseen_share_no_kind_and_no_outline():
-    assert not set(KINDS["seen"]) & set(KINDS["unseen"])
+def test_no_two_families_share_a_kind_an_outline_or_a_pattern():
     assert set(shapes.SHAPES) == {name for names in KINDS.values() for name in names}
-    outlines = [{shapes.SHAPES[name].outline for name in KINDS[kinds]} for kinds in SETS]
-    assert not outlines[0] & outlines[1]
+    for a, b in PAIRS:
+        assert not set(KINDS[a]) & set(KINDS[b])
+        for part in ("outline", "trim", "relief"):
+            one, two = ({getattr(shapes.SHAPES[name], part) for name in KINDS[kinds]} for kinds in (a, b))
+            assert not (one & two) - {shapes._plain}, (a, b, part)
 
 
-def test_seen_and_unseen_silhouettes_differ():
-    """No unseen silhouette overlaps a seen one so closely as two draws of one seen kind do."""
+def test_silhouettes_of_two_families_differ():
+    """No silhouette of another family overlaps one so closely as two draws of one kind do."""
     keys, silhouettes = keys_for(400), {}
     for kinds in SETS:
         solid = mask_opacity(keys, kinds, geometry="published") > 0.5
         names = mask_kind(keys, kinds)
         for name in KINDS[kinds]:
             silhouettes[name] = solid[of_kind(names, name)].float().mean(0)
-    for seen, unseen in itertools.product(KINDS["seen"], KINDS["unseen"]):
-        difference = (silhouettes[seen] - silhouettes[unseen]).abs().sum()
-        assert difference > 0.04 * silhouettes[seen].sum(), (seen, unseen)
+    pairs = [pair for a, b in PAIRS for pair in itertools.product(KINDS[a], KINDS[b])]
+    for one, other in pairs:
+        difference = (silhouettes[one] - silhouettes[other]).abs().sum()
+        assert difference > 0.04 * silhouettes[one].sum(), (one, other)
 
 
 def test_palettes_are_disjoint_even_with_their_variation():
-    seen, unseen = ([c for pair in PALETTES[kinds].values() for c in pair] for kinds in SETS)
-    for a, b in itertools.product(seen, unseen):
-        distance = max(abs(x - y) for x, y in zip(a, b, strict=True))
-        assert distance > 2 * COLOUR_SPREAD, (a, b)
+    colours = {kinds: [c for pair in PALETTES[kinds].values() for c in pair] for kinds in SETS}
+    for one, other in PAIRS:
+        for a, b in itertools.product(colours[one], colours[other]):
+            distance = max(abs(x - y) for x, y in zip(a, b, strict=True))
+            assert distance > 2 * COLOUR_SPREAD, (a, b)
 
 
 @pytest.mark.parametrize("kinds", SETS)
@@ -177,7 +182,7 @@ def test_drawn_colours_stay_within_the_spread_of_their_palette(kinds):
 def test_a_mask_in_flat_light_shows_its_palettes_hue(kinds):
     """Shading scales the channels of a plain mask alike, so their ratios stay those of its fabric."""
     keys = keys_for(300)
-    plain = of_kind(mask_kind(keys, kinds), "surgical", "cloth", "folded", "gaiter")
+    plain = of_kind(mask_kind(keys, kinds), "surgical", "cloth", "folded", "gaiter", "boat")
     masked, _ = draw_masks(flat(300), keys, kinds, geometry="published")
     fabric = drawing._colours(uniform(keys, 24), kinds)[0].flatten(1)[plain]
     seen = masked[plain][:, :, 76:100, 40:72].float().mean((2, 3))
