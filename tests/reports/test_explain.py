@@ -1,11 +1,14 @@
 """Covered pixels and identity signal, on synthetic faces with a known answer."""
 
 import numpy as np
+import pytest
 import torch
 
 from maskinv_lib.evaluation.benchmarks.rendered import RenderedBenchmark
 from maskinv_lib.faces import Faces
+from maskinv_lib.faces.rendering.synthetic import Rendering, rendered_set
 from maskinv_lib.reports import explain
+from maskinv_lib.study.profiles import RENDERING
 
 
 def halves() -> Faces:
@@ -38,6 +41,12 @@ def test_the_identity_signal_lies_where_people_differ():
     lower = np.zeros_like(signal)
     lower[60:] = 1
     assert explain.hidden_share(signal, lower) < 0.05
+
+
+@pytest.mark.parametrize("kinds", ["seen", "unseen"])
+def test_two_fifths_of_the_identity_of_rendered_people_lie_under_the_mask(kinds):
+    faces = rendered_set(2026, range(1_000_000, 1_000_060), 6, Rendering(**RENDERING))
+    assert explain.hidden_share(explain.identity_signal(faces), explain.cover_map(faces, kinds)) > 0.4
 
 
 def test_masks_cover_the_lower_face_and_coverage_counts_it():

@@ -26,36 +26,40 @@ IDENTITY = {
     "flush": (0.5, 0.22), "freckles": (-0.9, 0.9), "asymmetry": (0.0, 0.35), "gloss": (0.5, 0.25),
     # outline
     "face_width": (39.0, 2.0), "chin": (38.4, 1.9), "jaw_square": (2.35, 0.38), "chin_square": (1.95, 0.2),
-    "temple": (0.0, 1.0), "cheekbone": (2.6, 1.3), "hollow": (1.2, 1.3), "chin_bump": (3.4, 1.2),
-    "chin_width": (8.0, 1.6), "cleft": (-0.6, 0.9), "ear": (4.6, 1.0), "ear_size": (11.5, 1.4),
+    "temple": (0.0, 1.0), "cheekbone": (2.6, 1.5), "hollow": (1.2, 1.5), "chin_bump": (3.4, 1.62),
+    "chin_width": (8.0, 2.16), "cleft": (-0.6, 1.22), "ear": (4.6, 1.0), "ear_size": (11.5, 1.4),
     # eyes and brows
-    "eye_gap": (17.55, 0.95), "eye_row": (-20.3, 0.7), "eye_width": (8.5, 0.65), "eye_upper": (4.0, 0.55),
-    "eye_lower": (2.3, 0.35), "eye_tilt": (0.05, 0.075), "eye_bulge": (0.45, 0.14), "crease": (2.4, 1.0),
+    "eye_gap": (17.55, 0.95), "eye_row": (-20.3, 0.7), "eye_width": (8.5, 0.78), "eye_upper": (4.0, 0.66),
+    "eye_lower": (2.3, 0.35), "eye_tilt": (0.05, 0.09), "eye_bulge": (0.45, 0.168), "crease": (2.4, 1.2),
     "iris": (3.75, 0.17), "iris_colour": (0.0, 1.0), "lash": (0.62, 0.18), "socket": (3.6, 1.2), "bags": (0.0, 1.0),
-    "brow_row": (-32.0, 1.25), "brow_length": (11.2, 1.2), "brow_thick": (1.75, 0.5), "brow_tilt": (0.0, 0.07),
-    "brow_arch": (1.5, 0.9), "brow_gap": (0.0, 0.9), "brow_dark": (0.72, 0.14), "brow_ridge": (1.3, 0.8),
+    "brow_row": (-32.0, 1.25), "brow_length": (11.2, 1.44), "brow_thick": (1.75, 0.6), "brow_tilt": (0.0, 0.084),
+    "brow_arch": (1.5, 1.08), "brow_gap": (0.0, 0.9), "brow_dark": (0.72, 0.14), "brow_ridge": (1.3, 0.8),
     # nose
-    "nose_row": (0.0, 1.3), "nose_width": (9.5, 1.3), "nose_height": (9.6, 1.4), "bridge_height": (3.4, 1.4),
-    "bridge_width": (5.6, 0.8), "tip_width": (6.4, 0.8), "tip_bulb": (1.6, 0.9), "nose_hump": (0.3, 0.8),
-    "nostril": (0.55, 0.18), "wing": (2.6, 0.8),
+    "nose_row": (0.0, 1.3), "nose_width": (9.5, 1.76), "nose_height": (9.6, 1.5), "bridge_height": (3.4, 1.89),
+    "bridge_width": (5.6, 0.8), "tip_width": (6.4, 1.08), "tip_bulb": (1.6, 1.22), "nose_hump": (0.3, 0.8),
+    "nostril": (0.55, 0.24), "wing": (2.6, 1.08),
     # mouth
-    "mouth_row": (21.4, 0.9), "mouth_width": (14.6, 1.4), "lip_upper": (2.9, 0.85), "lip_lower": (4.1, 0.9),
-    "bow": (1.0, 0.5), "lip_colour": (0.0, 1.0), "mouth_curve": (0.0, 0.8), "philtrum": (0.5, 0.25),
+    "mouth_row": (21.4, 0.9), "mouth_width": (14.6, 1.5), "lip_upper": (2.9, 1.15), "lip_lower": (4.1, 1.22),
+    "bow": (1.0, 0.68), "lip_colour": (0.0, 1.35), "mouth_curve": (0.0, 0.8), "philtrum": (0.5, 0.34),
     # skin
-    "folds": (0.0, 1.0), "forehead_lines": (0.0, 1.0), "crow": (0.0, 1.0),
+    "folds": (0.0, 1.35), "forehead_lines": (0.0, 0.6), "crow": (0.0, 1.0),
     "mole_0_u": (0.0, 16.0), "mole_0_w": (8.0, 18.0), "mole_0_size": (0.1, 0.9),
     "mole_1_u": (0.0, 16.0), "mole_1_w": (18.0, 9.0), "mole_1_size": (0.0, 0.9),
     "mole_2_u": (0.0, 18.0), "mole_2_w": (-10.0, 22.0), "mole_2_size": (-0.2, 0.9),
     **{f"patch_{k}_{axis}": (0.0, 1.0) for k in range(4) for axis in ("u", "w", "phase")},
     # hair
-    "hair_colour": (0.0, 1.0), "hair_red": (0.0, 1.0), "grey": (0.0, 1.0), "hairline": (-52.5, 2.8),
-    "hairline_curve": (9.0, 5.0), "receding": (-0.6, 0.8), "parting": (0.0, 11.0), "parting_lift": (1.5, 2.0),
-    "sweep": (0.0, 3.5), "temple_hair": (3.0, 2.5),
-    "fringe": (-0.9, 1.0), "volume": (5.2, 1.8), "length": (0.0, 1.0), "curl": (-0.2, 1.0),
+    "hair_colour": (0.0, 0.6), "hair_red": (0.0, 0.6), "grey": (0.0, 0.6), "hairline": (-52.5, 1.68),
+    "hairline_curve": (9.0, 3), "receding": (-0.6, 0.48), "parting": (0.0, 6.6), "parting_lift": (1.5, 1.2),
+    "sweep": (0.0, 2.1), "temple_hair": (3.0, 1.5),
+    "fringe": (-0.9, 0.6), "volume": (5.2, 1.08), "length": (0.0, 0.6), "curl": (-0.2, 0.6),
     "beard": (0.0, 1.0), "beard_shape": (0.0, 1.0), "moustache": (0.0, 1.0), "stubble": (0.0, 1.0),
     "glasses_owner": (0.0, 1.0), "frame_size": (0.0, 1.0), "frame_round": (0.0, 1.0), "frame_dark": (0.0, 1.0),
 }  # fmt: skip
-"""Identity parameters: mean and spread (standard deviation)."""
+"""Identity parameters: mean and spread (standard deviation).
+
+People differ mainly in eyes, brows, nose, mouth and the outline of the face. Hair differs less between people than
+between the views of one person, so that a forehead does not identify anyone: that would make masks harmless.
+"""
 
 VIEW = {
     "pose": {"yaw": (0.0, 0.20), "pitch": (0.0, 0.10)},
@@ -73,7 +77,7 @@ VIEW = {
         **{f"blob_{k}_{what}": (0.0, 1.0) for k in range(3) for what in ("x", "y", "size", "light", "hue")},
         "cloth_light": (0.4, 0.2), "cloth_x": (0.0, 0.12), "cloth_y": (0.0, 0.12), "collar": (0.0, 1.0),
     },
-    "hair": {"wind": (0.0, 1.6), "hair_shade": (0.0, 0.09), "cut": (0.0, 0.35), "hair_row": (0.0, 1.0)},
+    "hair": {"wind": (0.0, 3.2), "hair_shade": (0.0, 0.38), "cut": (0.0, 0.7), "hair_row": (0.0, 6.75)},
     "glasses": {"glasses": (0.0, 1.0), "reflection": (0.0, 1.0)},
     "degradation": {"blur": (0.0, 0.5), "noise": (0.0, 0.005), "blocks": (0.0, 0.55)},
 }  # fmt: skip
