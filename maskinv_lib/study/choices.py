@@ -34,6 +34,11 @@ def chosen_rates(faces: Faces) -> dict[str, float]:
     return {row["stage"]: float(row["learning_rate"]) for row in chosen_settings(faces)}
 
 
+def common_rate(faces: Faces, otherwise: float) -> float:
+    """Return the learning rate that was chosen for all stages of a data set; ``otherwise`` before any choice."""
+    return next(iter(chosen_rates(faces).values()), otherwise)
+
+
 def best_candidate(faces: Faces) -> str | None:
     """Return the best of our own candidates on masked validation people; None before any choice.
 

@@ -52,7 +52,7 @@ class RenderedFaces:
     test_code: ClassVar[tuple[str, ...]] = ("evaluation.benchmarks.rendered",)
     validation_code: ClassVar[tuple[str, ...]] = test_code
 
-    seed: int = 2021
+    seed: int = 2026
     train: int = 300
     train_views: int = 20
     validation: int = 80

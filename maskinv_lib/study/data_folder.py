@@ -20,13 +20,13 @@ FACES_SETTINGS = {
 }
 """Settings that are fields of ``RealFaces``."""
 
-SCALE = {"budget": int, "batch": int, "seeds": int, "trial_budget": int}
+SCALE = {"budget": int, "batch": int, "seeds": int}
 """Settings of the scale of a study."""
 
 SETTINGS = FACES_SETTINGS | SCALE | {"network": str, "embedding_size": int, "benchmarks": list}
 """Name of a setting in ``maskinv.toml`` -> its type."""
 
-MINIMA = {"budget": 1, "batch": 2, "seeds": 1, "trial_budget": 1, "validation": 2, "embedding_size": 1, "seed": 0}
+MINIMA = {"budget": 1, "batch": 2, "seeds": 1, "validation": 2, "embedding_size": 1, "seed": 0}
 """Setting -> the smallest number that it may be: batch normalisation needs two faces, validation two people."""
 
 KINDS = {str: "a text", int: "a whole number", bool: "true or false", list: "a list"}

@@ -204,8 +204,9 @@ def study_jobs(profile: Profile, runs: Sequence[Run], cores: int = 1) -> list[Jo
 
 
 def trial_jobs(profile: Profile) -> list[Job]:
-    """Return the trials on validation people; all need the first, which needs the faces and trains their teacher."""
-    runs = tuning.trials(profile)
+    """Return the trials on validation people; the first ones need the faces and train the teachers of the others."""
+    runs, seeds = tuning.trials(profile), tuning.TRIAL_SEEDS
+    teachers = {run.seed: run.folder / tuning.TRIAL_RESULT for run in runs[: len(seeds)]}
     options = ("--profile", profile.name, "--scope", profile.scope)
     return [
         Job(
@@ -214,7 +215,7 @@ def trial_jobs(profile: Profile) -> list[Job]:
             command=("trial", *options, "--number", number),
             outputs=result.files,
             results=result,
-            needs=(runs[0].folder / tuning.TRIAL_RESULT,) if number else (faces_file(profile),),
+            needs=(teachers[run.seed],) if number >= len(seeds) else (faces_file(profile),),
             key=result.key,
             log=run.folder / "trial.log",
         )

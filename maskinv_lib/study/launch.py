@@ -1,6 +1,7 @@
 """Running a study: single notebooks through papermill, all jobs through Snakemake, and the printed progress."""
 
 import contextlib
+import csv
 import dataclasses
 import os
 import subprocess
@@ -166,6 +167,11 @@ def _run_choose(profile: Profile, cores: int) -> int:
         return _failed(progress, log)
     path = tuning.write_choices(profile)
     print(path.read_text(encoding="utf-8") + f"Written to {path}. Commit it before any test set is opened.")
+    edge = tuning.on_the_edge(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+    if edge:
+        print(
+            f"At an end of the rates that were tried: {', '.join(edge)}. Try further rates (trial_rates in profiles)."
+        )
     return 0
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import os
 
 from maskinv_lib.study.ablation import ABLATION, BASELINE, REAL_ABLATION, TEACHER, TWINS
-from maskinv_lib.study.choices import best_candidate, chosen_rates
+from maskinv_lib.study.choices import best_candidate, chosen_rates, common_rate
 from maskinv_lib.study.data import Benchmark, RealFaces, RenderedFaces
 from maskinv_lib.study.data_folder import FACES_SETTINGS, read_settings
 from maskinv_lib.study.methods import METHODS, REAL_METHODS, SWEEPS
@@ -55,13 +55,12 @@ def _laptop() -> Profile:
         faces=faces,
         network="compact",
         embedding_size=128,
-        schedule=Schedule(budget=33_984, batch=32),
+        schedule=Schedule(budget=33_984, batch=32, learning_rate=common_rate(faces, 0.1)),
         stages=tuple(stage.name for stage in ABLATION + TWINS),
         head={"margin": 0.3, "scale": 32.0},
         other_seeds=5,
-        learning_rates=chosen_rates(faces),
-        trial_rates=(0.025, 0.05, 0.1),
-        trial_budget=6400,
+        trial_rates=(0.025, 0.05, 0.1, 0.2),
+        one_rate=True,
     )
 
 
@@ -130,7 +129,6 @@ def _real() -> Profile:
         learning_rates=chosen_rates(people),
         trial_rates=(5e-4, 1e-3, 2e-3),
         head_rates=(0.025, 0.05, 0.1),
-        trial_budget=settings.get("trial_budget", 3200),
         stands_for={
             BASELINE: TEACHER,
             "maskinv-lambda3000": "maskinv-hg",

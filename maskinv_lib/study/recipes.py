@@ -148,8 +148,9 @@ class Profile:
     threads, gpus: used by each training and evaluation, so that a result does not depend on the machine.
     scope: "ablation" or "all". stages: the rungs, run with every seed. others: the other methods, with other_seeds at
     most. sweeps: settings varied over their range, with one seed. absent: known benchmarks whose files are missing.
-    learning_rates: stage -> rate, chosen on validation people among trial_rates, each tried on trial_budget faces; for
-    heads on frozen templates, which always learn by SGD from random weights, among head_rates if there are any.
+    learning_rates: stage -> rate, chosen on validation people among trial_rates; for heads on frozen templates, which
+    always learn by SGD from random weights, among head_rates if there are any. one_rate: whether all stages have one
+    rate instead, that of the schedule, chosen among trial_rates on the rungs.
     stands_for: stage of a claim -> the stage that replaces it here.
     """
 
@@ -176,7 +177,7 @@ class Profile:
     learning_rates: dict = field(default_factory=dict)
     trial_rates: tuple[float, ...] = ()
     head_rates: tuple[float, ...] = ()
-    trial_budget: int = 3200
+    one_rate: bool = False
     stands_for: dict = field(default_factory=dict)
 
     @property

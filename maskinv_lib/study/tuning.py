@@ -5,7 +5,9 @@
 
 import csv
 import dataclasses
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from statistics import fmean
 
 from maskinv_lib.study import choices
 from maskinv_lib.study.data import CONDITIONS
@@ -14,24 +16,31 @@ from maskinv_lib.study.recipes import Profile, Stage
 from maskinv_lib.study.runs import Run
 from maskinv_lib.utils import files
 
-COLUMNS = ("stage", "learning_rate", "faces", *(f"eer {condition}" for condition in CONDITIONS), "chosen")
+COLUMNS = ("stage", "learning_rate", "faces", *(f"eer {condition}" for condition in CONDITIONS), "seeds", "chosen")
 
 TRIAL_RESULT = "validation.json"
 """The result file of a finished trial."""
 
-TRIAL_SEED = 100
-"""Seed of the trials; no study uses it."""
+TRIAL_SEEDS = (100, 101, 102)
+"""Seeds of the trials; no study uses them."""
 
 
 def tuned_stages(profile: Profile) -> list[Stage]:
-    """Return the stages that have a chosen learning rate of their own (``Stage.is_tuned``).
+    """Return the stages whose learning rates are tried (``Stage.is_tuned``).
 
-    With the scope "all" also the other methods, among them all of our own candidates.
+    Where all stages have one rate, these are the rungs. Otherwise, with the scope "all", they are also the other
+    methods, among them all of our own candidates.
     """
     stages = known_stages(profile)
     others = [name for name, stage in stages.items() if stage.question != "ablation" and name not in profile.stages]
-    names = (*profile.stages, *(others if profile.scope == "all" else ()))
-    return [stages[name] for name in names if stages[name].is_tuned]
+    wide = profile.scope == "all" and not profile.one_rate
+    return [stages[name] for name in (*profile.stages, *(others if wide else ())) if stages[name].is_tuned]
+
+
+def candidates(profile: Profile) -> list[Stage]:
+    """Return our own candidates where all stages have one rate: they are tried with it, to find the best of them."""
+    known = [stage for stage in known_stages(profile).values() if stage.question == "own"]
+    return known if profile.one_rate and profile.scope == "all" else []
 
 
 def stages_without_choice(profile: Profile) -> list[str]:
@@ -41,52 +50,93 @@ def stages_without_choice(profile: Profile) -> list[str]:
     """
     if not profile.trial_rates or (profile.scope == "ablation" and profile.faces.publishable):
         return []
-    return [stage.name for stage in tuned_stages(profile) if stage.name not in profile.learning_rates]
+    chosen = choices.chosen_rates(profile.faces)
+    return [stage.name for stage in (*tuned_stages(profile), *candidates(profile)) if stage.name not in chosen]
 
 
 def trials(profile: Profile) -> list[Run]:
-    """Return the trials of the stages without a chosen learning rate; their teacher is the first run.
+    """Return the trials of the stages without a chosen learning rate, after the teachers that they need.
 
-    Three rates per stage, each with the profile's ``trial_budget``. The teacher has the whole budget and the profile's
-    learning rate, so that no trial depends on a choice. Empty if nothing is left to choose.
+    Each rate is tried with the whole budget and every seed of ``TRIAL_SEEDS``. The teachers have the profile's own
+    learning rate. Our own candidates of a profile with one rate are tried once that is chosen, with it alone. Empty if
+    nothing is left to choose.
     """
-    unchosen = [stage for stage in tuned_stages(profile) if stage.name not in profile.learning_rates]
-    if not (unchosen and profile.trial_rates):
+    if not profile.trial_rates:
+        return []
+    chosen = choices.chosen_rates(profile.faces)
+    unchosen = [(stage, _rates(profile, stage)) for stage in tuned_stages(profile) if stage.name not in chosen]
+    if profile.one_rate and not unchosen:
+        rate = profile.schedule.learning_rate
+        unchosen = [(stage, (rate,)) for stage in candidates(profile) if stage.name not in chosen]
+    if not unchosen:
         return []
     untuned = dataclasses.replace(profile, learning_rates={})
     baseline = known_stages(profile)[profile.stages[0]]
-    runs = [Run(profile=untuned, stage=baseline, seed=TRIAL_SEED, overrides={})]
-    for stage in unchosen:
-        for rate in (profile.head_rates if stage.base else ()) or profile.trial_rates:
-            overrides = {"budget": profile.trial_budget, "learning_rate": rate}
-            runs.append(Run(profile=untuned, stage=stage, seed=TRIAL_SEED, overrides=overrides))
+    runs = [Run(profile=untuned, stage=baseline, seed=seed, overrides={}) for seed in TRIAL_SEEDS]
+    for stage, rates in unchosen:
+        for rate in rates:
+            overrides = {"learning_rate": rate}
+            runs += [Run(profile=untuned, stage=stage, seed=seed, overrides=overrides) for seed in TRIAL_SEEDS]
     return runs
 
 
-def choice_rows(trials: list[dict]) -> list[dict[str, str]]:
-    """Return one row per trial; a stage's best has the lowest mean EER of the two masked conditions.
+def _rates(profile: Profile, stage: Stage) -> tuple[float, ...]:
+    return (profile.head_rates if stage.base else ()) or profile.trial_rates
 
-    trials: the results of ``pipeline.evaluate.trial``, of all stages. Of equal ones the first is chosen; the teacher of
-    the trials has no tried rate, so that it is never chosen.
+
+def choice_rows(trials: list[dict], masked: Mapping[str, bool], one_rate: bool = False) -> list[dict[str, str]]:
+    """Return one row per stage and rate, with the mean error rates of its trials, and which are chosen.
+
+    trials: the results of ``pipeline.evaluate.trial``, of all seeds. masked: stage -> whether it learns from masked
+    faces; it is then judged by the mean EER of the two masked conditions, otherwise by that of unmasked pairs. The best
+    rate of a stage is chosen, of equal ones the first; with ``one_rate`` all take the rate with the best mean over
+    stages. The teachers of the trials have no tried rate, so that they are never chosen.
     """
-    best: dict[str, dict] = {}
+    groups: dict[tuple, list[dict]] = {}
     for trial in trials:
-        if trial["learning_rate"] is not None:
-            best[trial["stage"]] = min(best.get(trial["stage"], trial), trial, key=_masked_eer)
+        groups.setdefault((trial["stage"], trial["learning_rate"]), []).append(trial)
+    means = {of: {name: fmean(t["eer"][name] for t in found) for name in CONDITIONS} for of, found in groups.items()}
+    scores = {(stage, rate): _score(eer, masked[stage]) for (stage, rate), eer in means.items() if rate is not None}
+    best = _common_rate(scores) if one_rate else _best_rates(scores)
     return [
         {
-            "stage": trial["stage"],
-            "learning_rate": "" if trial["learning_rate"] is None else f"{trial['learning_rate']:g}",
-            "faces": str(trial["faces"]),
-            **{f"eer {condition}": f"{trial['eer'][condition]:.6f}" for condition in CONDITIONS},
-            "chosen": "yes" if best.get(trial["stage"]) is trial else "no",
+            "stage": stage,
+            "learning_rate": "" if rate is None else f"{rate:g}",
+            "faces": str(found[0]["faces"]),
+            **{f"eer {condition}": f"{means[stage, rate][condition]:.6f}" for condition in CONDITIONS},
+            "seeds": str(len(found)),
+            "chosen": "yes" if rate is not None and best[stage] == rate else "no",
         }
-        for trial in trials
+        for (stage, rate), found in groups.items()
     ]
 
 
-def _masked_eer(trial: dict) -> float:
-    return (trial["eer"]["masked-unmasked"] + trial["eer"]["masked-masked"]) / 2
+def _score(eer: Mapping[str, float], masked: bool) -> float:
+    return (eer["masked-unmasked"] + eer["masked-masked"]) / 2 if masked else eer["unmasked-unmasked"]
+
+
+def _best_rates(scores: Mapping[tuple[str, float], float]) -> dict[str, float]:
+    best: dict[str, float] = {}
+    for stage, rate in scores:
+        best[stage] = min(best.get(stage, rate), rate, key=lambda tried, of=stage: scores[of, tried])
+    return best
+
+
+def _common_rate(scores: Mapping[tuple[str, float], float]) -> dict[str, float]:
+    rates = list(dict.fromkeys(rate for _, rate in scores))
+    best = min(rates, key=lambda rate: fmean(score for (_, tried), score in scores.items() if tried == rate))
+    return {stage: best for stage, _ in scores}
+
+
+def on_the_edge(rows: Iterable[Mapping[str, str]]) -> list[str]:
+    """Return the stages whose chosen rate is the smallest or the largest of several that were tried."""
+    tried: dict[str, list[float]] = {}
+    chosen: dict[str, float] = {}
+    for row in (row for row in rows if row["learning_rate"]):
+        tried.setdefault(row["stage"], []).append(float(row["learning_rate"]))
+        if row["chosen"] == "yes":
+            chosen[row["stage"]] = float(row["learning_rate"])
+    return [of for of, rate in chosen.items() if len(tried[of]) > 1 and rate in (min(tried[of]), max(tried[of]))]
 
 
 def write_choices(profile: Profile) -> Path:
@@ -97,7 +147,9 @@ def write_choices(profile: Profile) -> Path:
     path = choices.choices_file(profile.faces)
     before = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) if path.exists() else []
     listed = {(row["stage"], row["learning_rate"]) for row in before}
-    rows = choice_rows([files.read_json(run.folder / TRIAL_RESULT) for run in trials(profile)])
+    masked = {name: stage.mask_probability > 0 for name, stage in known_stages(profile).items()}
+    results = [files.read_json(run.folder / TRIAL_RESULT) for run in trials(profile)]
+    rows = choice_rows(results, masked, profile.one_rate)
     with files.whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()

@@ -1,6 +1,7 @@
 """Every other method trains, saves, loads, computes templates and is evaluated, and is defined as its entry says."""
 
 import dataclasses
+import itertools
 import re
 
 import numpy as np
@@ -10,7 +11,7 @@ from maskinv_lib.pipeline import models, records, sources
 from maskinv_lib.pipeline.train import train
 from maskinv_lib.study import choices, methods, tuning
 from maskinv_lib.study.ablation import ABLATION
-from maskinv_lib.study.data import HEADS, HOWS
+from maskinv_lib.study.data import CONDITIONS, HEADS, HOWS
 from maskinv_lib.study.launch import run_study
 from maskinv_lib.study.profiles import STAGES, STAGES_BY_PEOPLE, get_profile
 from maskinv_lib.study.runs import Run, all_runs, planned_runs, point_run, sweep_runs
@@ -180,30 +181,45 @@ def test_an_oracle_knows_masks_and_the_classifier_predicts_them(trained_methods,
         assert ((rows == clean[kinds]).all(1) | (rows == student[kinds]).all(1)).all()
 
 
-def test_trials_give_every_method_the_same_search_whatever_was_chosen_before(monkeypatch, tmp_path):
+def test_one_rate_for_all_is_chosen_on_the_rungs_at_the_whole_budget(monkeypatch, tmp_path):
     path = tmp_path / "chosen.csv"
     monkeypatch.setattr(choices, "choices_file", lambda of: path)
-    trials = tuning.trials(get_profile("laptop", "all"))
-    teacher, others = trials[0], trials[1:]
-    assert (teacher.name, teacher.seed) == ("elasticface-arc", tuning.TRIAL_SEED)
-    names = [stage.name for stage in STAGES.values() if not (stage.tuned_as or stage.parts)]
-    assert {run.stage.name for run in others} == set(names) and len(others) == 3 * len(names)
-    assert {stage.name for stage in methods.OURS} <= set(names) and "eum" in names
-    assert {run.plan.schedule.budget for run in others} == {6400}
-    path.write_text("stage,learning_rate,chosen\nelasticface-arc,0.1,yes\nkd-only,0.025,yes\n")
+    profile = get_profile("laptop", "all")
+    trials = tuning.trials(profile)
+    teachers, others = trials[:3], trials[3:]
+    assert [(run.name, run.seed) for run in teachers] == [("elasticface-arc", seed) for seed in tuning.TRIAL_SEEDS]
+    rungs = ["elasticface-arc", "elasticface-arc-aug", "kd-only", "maskinv-lg", "maskinv-lambda3000"]
+    tried = [(run.stage.name, run.overrides["learning_rate"], run.seed) for run in others]
+    assert tried == list(itertools.product(rungs, profile.trial_rates, tuning.TRIAL_SEEDS))
+    assert {run.plan.schedule.budget for run in others} == {profile.schedule.budget}
+    names = ",".join(tuning.COLUMNS)
+    path.write_text("".join([f"{names}\n", *(f"{name},0.2,1,0.1,0.1,0.1,3,yes\n" for name in rungs)]))
     again = get_profile("laptop", "all")
-    chosen = ("elasticface-arc", "kd-only")  # are not tried again; the teacher of the trials still is trained
-    left = [run for run in trials[1:] if run.stage.name not in chosen]
-    assert [run.key for run in tuning.trials(again)] == [trials[0].key, *(run.key for run in left)]
-    chosen = {run.stage.name: run.plan.schedule.learning_rate for run in planned_runs(again, range(1))}
-    assert chosen["kd-only"] == 0.025 and chosen["arcface"] == chosen["elasticface-arc"] == 0.1
+    rates = {run.plan.schedule.learning_rate for run in planned_runs(again, range(1)) if run.stage.trained}
+    assert rates == {0.2}
+    own = tuning.trials(again)[3:]  # the best of our own candidates is still to be found
+    assert [(run.stage.name, run.overrides["learning_rate"]) for run in own] == [
+        (stage.name, 0.2) for stage in methods.OURS for _ in tuning.TRIAL_SEEDS
+    ]
+    assert tuning.trials(get_profile("laptop")) == []
+
+
+def test_the_common_rate_is_the_best_over_the_rungs_together():
+    masked = {"a": True, "b": False}
+    table = {("a", 0.1): 0.10, ("a", 0.2): 0.12, ("b", 0.1): 0.09, ("b", 0.2): 0.05}
+    trials = [
+        {"stage": stage, "learning_rate": rate, "faces": 8, "eer": dict.fromkeys(CONDITIONS, value)}
+        for (stage, rate), value in table.items()
+    ]
+    chosen = {(row["stage"], row["learning_rate"]): row["chosen"] for row in tuning.choice_rows(trials, masked, True)}
+    assert [of for of, word in chosen.items() if word == "yes"] == [("a", "0.2"), ("b", "0.2")]
 
 
 def test_a_wide_study_waits_for_its_choices_and_the_six_rungs_do_not(monkeypatch, tmp_path):
     monkeypatch.setattr(choices, "choices_file", lambda of: tmp_path / "none.csv")
     assert tuning.stages_without_choice(get_profile("laptop")) == []
     lacking = tuning.stages_without_choice(get_profile("laptop", "all"))
-    assert {"elasticface-arc", "ekd", "own-relations", "eum"} <= set(lacking)
+    assert {"elasticface-arc", "own-relations"} <= set(lacking) and "ekd" not in lacking
     assert tuning.stages_without_choice(get_profile("smoke", "all")) == []
     with pytest.raises(FileNotFoundError, match=r"elasticface-arc, .*First: make choose PROFILE=laptop SCOPE=all"):
         run_study(get_profile("laptop", "all"), range(1))

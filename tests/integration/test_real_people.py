@@ -72,7 +72,7 @@ def folder_of(data, tmp_path, settings, *names):
 def small(profile):
     """Return the profile with four steps of four faces a stage."""
     schedule = dataclasses.replace(profile.schedule, budget=16, batch=4)
-    return dataclasses.replace(profile, schedule=schedule, resamples=20, precision="fp32", trial_budget=8)
+    return dataclasses.replace(profile, schedule=schedule, resamples=20, precision="fp32")
 
 
 @pytest.fixture
@@ -134,8 +134,12 @@ def test_the_whole_ablation_to_verdicts(real):
         (3, "maskinv-lg", "elasticface-arc-aug"),
         (3, "maskinv-hg", "elasticface-arc-aug"),
         (4, "maskinv-hg", "maskinv-lg"),
+        (4, "maskinv-hg", "elasticface-arc-aug"),  # lambda 0
         (5, "maskinv-hg", "teacher"),
         (6, "maskinv-hg", "teacher"),
+        (7, "maskinv-hg", "elasticface-arc-aug"),
+        (8, "released-masked-teacher", "maskinv-hg"),
+        (9, "upper-face", "maskinv-hg"),
     }
     head = (run_of("kd-only").evaluation_folder / "metrics.json").read_text()
     assert f'"teacher_sha256":"{file_hash(real.faces.root / "teacher.safetensors")}"' in head
@@ -155,8 +159,9 @@ def test_the_whole_ablation_to_verdicts(real):
 def test_trials_choose_on_validation_people_alone(real, monkeypatch, tmp_path):
     monkeypatch.setattr(choices, "choices_file", lambda of: tmp_path / "real.csv")
     trials = tuning.trials(real)
-    assert len(trials) == 1 + 3 * (len(STAGES) - 1)
-    assert {run.seed for run in trials} == {tuning.TRIAL_SEED}
+    assert len(trials) == 3 + 3 * 3 * (len(STAGES) - 1)
+    assert [run.seed for run in trials] == [*tuning.TRIAL_SEEDS] * (len(trials) // 3)
+    assert {run.plan.schedule.budget for run in trials[3:]} == {real.schedule.budget}
     for run in trials[:4]:
         assert set(evaluate.trial(run)["eer"]) == set(CONDITIONS)
     assert not (paths.runs() / "real" / "openings.csv").exists()
@@ -167,7 +172,8 @@ def test_trials_choose_on_validation_people_alone(real, monkeypatch, tmp_path):
 def test_heads_start_from_random_weights_and_are_tried_with_the_rates_of_sgd(real):
     trials = tuning.trials(get_profile("real", "all"))
     for name, rates in {"eum": [0.025, 0.05, 0.1], "ekd": [5e-4, 1e-3, 2e-3]}.items():
-        assert [run.overrides["learning_rate"] for run in trials if run.stage.name == name] == rates
+        tried = [run.overrides["learning_rate"] for run in trials if run.stage.name == name]
+        assert tried == [rate for rate in rates for _ in tuning.TRIAL_SEEDS]
 
 
 def test_a_new_method_is_tried_alone_and_added_to_the_choices(real, monkeypatch, tmp_path, capsys):
@@ -177,6 +183,7 @@ def test_a_new_method_is_tried_alone_and_added_to_the_choices(real, monkeypatch,
 
     def finish():
         for number, run in enumerate(tuning.trials(get_profile("real"))):
+            number = number // 3
             trial = {"stage": run.stage.name, "learning_rate": run.overrides.get("learning_rate"), "faces": 8}
             trial["eer"] = {**eer, "masked-masked": 1 - number / 99}
             files.write_json(run.folder / "validation.json", trial)
@@ -202,18 +209,37 @@ def test_the_best_trial_of_a_stage_is_chosen_and_read_back(monkeypatch, tmp_path
     trials = [
         trial("teacher", None, 0.2, 0.2),
         trial("kd-only", 1e-3, 0.10, 0.20),
-        trial("kd-only", 2e-3, 0.16, 0.12),
+        trial("kd-only", 2e-3, 0.16, 0.13),
+        trial("kd-only", 1e-3, 0.10, 0.20),
+        trial("kd-only", 2e-3, 0.16, 0.11),  # the mean of both seeds is the best
         trial("maskinv-lg", 5e-4, 0.3, 0.3),
         trial("maskinv-lg", 1e-3, 0.3, 0.3),
     ]
-    assert [row["chosen"] for row in tuning.choice_rows(trials)] == ["no", "no", "yes", "yes", "no"]
+    masked = dict.fromkeys(("teacher", "kd-only", "maskinv-lg"), True)
+    rows = tuning.choice_rows(trials, masked)
+    assert [row["chosen"] for row in rows] == ["no", "no", "yes", "yes", "no"]
+    assert [row["seeds"] for row in rows] == ["1", "2", "2", "1", "1"]
+    assert rows[2]["eer masked-masked"] == "0.120000"
+    assert tuning.on_the_edge(rows) == ["kd-only", "maskinv-lg"]
+    further = [*rows, {"stage": "kd-only", "learning_rate": "0.004", "chosen": "no"}]
+    assert tuning.on_the_edge(further) == ["maskinv-lg"]
     path = tmp_path / "real.csv"
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, tuning.COLUMNS)
         writer.writeheader()
-        writer.writerows(tuning.choice_rows(trials))
+        writer.writerows(rows)
     monkeypatch.setattr(choices, "choices_file", lambda of: path)
     assert choices.chosen_rates(None) == {"kd-only": 2e-3, "maskinv-lg": 5e-4}
+
+
+def test_a_stage_that_learns_from_clean_faces_is_judged_by_unmasked_pairs():
+    trials = [
+        {"stage": "finetune-clean", "learning_rate": rate, "faces": 8, "eer": dict(zip(CONDITIONS, eer, strict=True))}
+        for rate, eer in {1e-3: (0.02, 0.1, 0.1), 2e-3: (0.01, 0.3, 0.3)}.items()
+    ]
+    for masked, chosen in {True: ["yes", "no"], False: ["no", "yes"]}.items():
+        rows = tuning.choice_rows(trials, {"finetune-clean": masked})
+        assert [row["chosen"] for row in rows] == chosen
 
 
 def test_missing_data_are_named_with_the_remedy(real, data, monkeypatch, tmp_path):
@@ -379,7 +405,7 @@ def test_the_workflow_plans_a_job_per_benchmark_and_the_trials(data, tmp_path, m
     study = {"all", "open_the_data", "compare_the_stages_on_pairs", "compare_the_stages_on_others"}
     assert rules_of(process) == study | trainings | evaluations
     process = run_module(*command, "--", "trials", **settings)
-    assert process.stdout.count("rule try_") == len(STAGES) * 3 - 2, process.stderr
+    assert process.stdout.count("rule try_") == 3 * (3 * len(STAGES) - 2), process.stderr
 
 
 def test_drawn_masks_test_the_rungs_alone_and_real_ones_every_method(data, monkeypatch, tmp_path):

@@ -70,7 +70,6 @@ def test_a_path_of_windows_is_one_error_with_the_remedy(tmp_path, line, message)
         ("budget = 0", "budget must be a whole number from 1 up, such as 3, not 0"),
         ("batch = 1", "batch must be a whole number from 2 up"),
         ("seeds = -1", "seeds must be a whole number from 1 up"),
-        ("trial_budget = 0", "trial_budget must be a whole number from 1 up"),
         ("validation = 1", "validation must be a whole number from 2 up"),
         ("budget = 1.5", "budget must be a whole number, not 1.5"),
         ("batch = true", "batch must be a whole number, not True"),
@@ -102,10 +101,10 @@ def keys(profile):
 def test_the_scale_of_a_study_of_real_people_can_be_set(data):
     data()
     usual = get_profile("real")
-    assert (usual.schedule.budget, usual.schedule.batch, usual.seeds, usual.trial_budget) == (12_800, 64, 1, 3200)
-    data("budget = 960\nbatch = 24\nseeds = 3\ntrial_budget = 480")
+    assert (usual.schedule.budget, usual.schedule.batch, usual.seeds) == (12_800, 64, 1)
+    data("budget = 960\nbatch = 24\nseeds = 3")
     small = get_profile("real")
-    assert (small.schedule.budget, small.schedule.batch, small.seeds, small.trial_budget) == (960, 24, 3, 480)
+    assert (small.schedule.budget, small.schedule.batch, small.seeds) == (960, 24, 3)
     assert keys(small).keys() == keys(usual).keys()
     assert all(keys(small)[name] != keys(usual)[name] for name in keys(usual))
     data("budget = 12_800\nbatch = 64")
