@@ -73,12 +73,14 @@ def plan(stage: Stage, profile: Profile) -> Plan:
 
 
 def _scaled(term: Term, profile: Profile) -> Term:
-    """Return an objective with a margin at the profile's scale: shrunk as the profile shrinks ArcFace's 0.5."""
+    """Return an objective with its margin, and the margin's deviation, shrunk as the profile shrinks ArcFace's 0.5."""
     settings = dict(term.settings)
     if term.objective.startswith("margins."):
         settings.setdefault("margin", PUBLISHED_MARGIN)
     if "margin" in settings and profile.head:
-        settings["margin"] = round(settings["margin"] * profile.head["margin"] / PUBLISHED_MARGIN, 4)
+        for name in ("margin", "deviation"):
+            if name in settings:
+                settings[name] = round(settings[name] * profile.head["margin"] / PUBLISHED_MARGIN, 4)
         settings.setdefault("scale", profile.head["scale"])
     return dataclasses.replace(term, settings=settings)
 

@@ -13,9 +13,9 @@ def base() -> plan.Plan:
     return plan.plan(STAGES["maskinv-lg"], get_profile("laptop"))
 
 
-def test_margins_take_the_profile_s_head_and_other_terms_do_not(base):
+def test_margins_and_their_deviation_take_the_profile_s_scale_and_other_terms_do_not(base):
     margin, guided = base.objectives
-    assert margin.settings == {"margin": 0.3, "scale": 32.0, "deviation": 0.05}
+    assert margin.settings == {"margin": 0.3, "scale": 32.0, "deviation": 0.03}
     assert guided.settings == {"lambda_": 100.0}
 
 
