@@ -128,7 +128,7 @@ def test_planned_runs_are_the_rungs_seed_by_seed():
 
 
 def test_seeds_count_from_zero_and_default_to_the_profile_s():
-    assert seed_range(get_profile("gpu")) == range(5)
+    assert seed_range(get_profile("desk")) == range(5)
     assert open_profile(profile="laptop", seeds=5)[1] == range(5)
     assert open_profile(profile="laptop")[1] == range(1)
 

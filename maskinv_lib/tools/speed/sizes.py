@@ -44,15 +44,15 @@ class Sizes:
         Trained(network="compact", profile="laptop", batch=64),
         Trained(network="compact", profile="laptop", batch=64, all_cores=True),
         Trained(network="mobilefacenet", profile="real", batch=64),
-        Trained(network="iresnet18", profile="gpu", batch=64, all_cores=True),
+        Trained(network="iresnet18", profile="laptop", batch=64, all_cores=True),
     )
     on_gpu: tuple[Trained, ...] = (
         Trained(network="compact", profile="laptop", batch=512),
         Trained(network="mobilefacenet", profile="real", batch=512),
-        Trained(network="iresnet18", profile="gpu", batch=256),
-        Trained(network="iresnet18", profile="gpu", batch=512),
-        Trained(network="iresnet50", profile="gpu", batch=256),
-        Trained(network="iresnet100", profile="gpu", batch=256),
+        Trained(network="iresnet18", profile="laptop", batch=256),
+        Trained(network="iresnet18", profile="laptop", batch=512),
+        Trained(network="iresnet50", profile="laptop", batch=256),
+        Trained(network="iresnet100", profile="laptop", batch=256),
     )
     embedded: tuple[str, ...] = ("compact", "mobilefacenet", "iresnet18")
     embedded_on_gpu: tuple[str, ...] = ("compact", "mobilefacenet", "iresnet18", "iresnet50", "iresnet100")
@@ -90,7 +90,7 @@ QUICK = Sizes(
     trained=(
         Trained(network="compact", profile="laptop", batch=64),
         Trained(network="mobilefacenet", profile="real", batch=16),
-        Trained(network="iresnet18", profile="gpu", batch=8, all_cores=True),
+        Trained(network="iresnet18", profile="laptop", batch=8, all_cores=True),
     ),
     embedded=("compact", "mobilefacenet"),
     test_people=40,

@@ -68,7 +68,11 @@ def plan_of(one: Trained) -> Plan:
     """Return the plan of ``STAGE`` at a profile's scale, with another network and batch."""
     profile = get_profile(one.profile)
     schedule = dataclasses.replace(profile.schedule, batch=one.batch, budget=ENDLESS * one.batch)
-    return plan(known_stages(profile)[STAGE], dataclasses.replace(profile, network=one.network, schedule=schedule))
+    size = 512 if one.network.startswith("iresnet") else profile.embedding_size
+    return plan(
+        known_stages(profile)[STAGE],
+        dataclasses.replace(profile, network=one.network, embedding_size=size, schedule=schedule),
+    )
 
 
 class _BlockEndedError(Exception):

@@ -3,6 +3,7 @@ import os
 
 import pytest
 
+from maskinv_lib.study.profiles import get_profile
 from maskinv_lib.tools.speed import evaluation
 from maskinv_lib.tools.speed.measuring import Row
 from tests.tools.speed import small
@@ -15,7 +16,8 @@ def test_the_sum_of_the_parts_is_set_against_the_training_of_a_stage(tmp_path):
     setting.done.append(Row(group="training", name="compact, batch 4, fp32, 1 thread", value=100.0))
     total, share = evaluation.share(setting)
     assert (total.value, total.unit) == (15.0, "s")
-    assert share.value == pytest.approx(100 * 15 / 192) and share.unit == "%"  # 19,200 faces at 100 faces/s
+    training = get_profile("laptop").schedule.budget / 100  # seconds, at 100 faces/s
+    assert share.value == pytest.approx(100 * 15 / training) and share.unit == "%"
     assert "of 192 s" in share.against
     setting.done[0] = dataclasses.replace(setting.done[0], error="failed")
     with pytest.raises(RuntimeError, match="not measured"):

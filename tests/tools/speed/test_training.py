@@ -95,7 +95,7 @@ def test_rows_name_network_batch_precision_and_threads(tmp_path):
 
 def test_only_a_gpu_in_bf16_has_a_share_of_its_peak():
     for device, precision in (("cpu", "bf16"), ("cuda", "fp32")):
-        one = Trained(network="iresnet50", profile="gpu", batch=256)
+        one = Trained(network="iresnet50", profile="laptop", batch=256)
         assert training._share_of_peak(one, torch.device(device), precision, 1.0, "") == []
 
 
