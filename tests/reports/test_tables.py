@@ -81,7 +81,7 @@ def test_the_recipe_names_what_decides_the_result():
 
 def test_a_training_that_ends_before_its_schedule_says_so():
     shown = dict(tables.recipe(open_run(profile="laptop", stage="maskinv-lg-start", seed=0)).data.values)
-    assert shown["budget"].endswith("in 300 steps of 64 samples; it ends after step 231")
+    assert shown["budget"].endswith("in 600 steps of 32 samples; it ends after step 462")
 
 
 def test_the_cost_counts_the_ancestors_share():
@@ -99,11 +99,11 @@ def test_stages_show_the_mean_time_of_their_seeds():
     row = tables.stages({"kd-only": [one, two]}).data.iloc[0]
     assert row["seconds"] == "15" and row["precision"] == "bfloat16, float32"
     assert row["idea"] == run.stage.idea
-    assert (row["steps"], row["faces"], row["passes"]) == ("531", "33,984", "5.7")
+    assert (row["steps"], row["faces"], row["passes"]) == ("1,062", "33,984", "5.7")
     assert row["learning rate"] == f"{run.plan.schedule.learning_rate:g}" and "note" not in row
     hg = dataclasses.replace(one, run=open_run(profile="laptop", stage="maskinv-hg", seed=0))
     row = tables.stages({"maskinv-hg": [hg]}).data.iloc[0]
-    assert (row["steps"], row["faces"], row["passes"]) == ("231, then 300", "33,984", "5.7")
+    assert (row["steps"], row["faces"], row["passes"]) == ("462, then 600", "33,984", "5.7")
 
 
 def test_splits_count_faces(patterned):

@@ -52,7 +52,7 @@ def test_each_rung_differs_from_the_one_below_as_the_paper_says():
 
 def test_maskinv_hg_has_a_whole_schedule_after_twenty_of_the_26_epochs_of_maskinv_lg():
     hg, start, lg = (run_of(name).plan for name in ("maskinv-hg", "maskinv-lg-start", "maskinv-lg"))
-    assert (start.steps, start.last_step, hg.steps, hg.last_step, lg.last_step) == (300, 231, 300, 300, 531)
+    assert (start.steps, start.last_step, hg.steps, hg.last_step, lg.last_step) == (600, 462, 600, 600, 1062)
     assert start.objectives == lg.objectives and start.schedule.learning_rate == lg.schedule.learning_rate
 
 
