@@ -105,6 +105,9 @@ TWINS = (
 )
 """MaskInv-HG with less guidance, at equal start and equal faces. From random weights its counterparts are rungs."""
 
+TRIED = (BASELINE, "elasticface-arc-aug", "maskinv-lambda3000")
+"""The rungs with which one learning rate is chosen for all: clean faces, masks, and masks with high guidance."""
+
 TEACHER = "teacher"
 """The imported network of the ablation on real people, and its baseline."""
 

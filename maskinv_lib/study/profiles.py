@@ -59,7 +59,7 @@ def _laptop() -> Profile:
         stages=tuple(stage.name for stage in ABLATION + TWINS),
         head={"margin": 0.3, "scale": 32.0},
         other_seeds=5,
-        trial_rates=(0.025, 0.05, 0.1, 0.2),
+        trial_rates=(0.05, 0.1, 0.2),
         one_rate=True,
     )
 

@@ -150,7 +150,7 @@ class Profile:
     most. sweeps: settings varied over their range, with one seed. absent: known benchmarks whose files are missing.
     learning_rates: stage -> rate, chosen on validation people among trial_rates; for heads on frozen templates, which
     always learn by SGD from random weights, among head_rates if there are any. one_rate: whether all stages have one
-    rate instead, that of the schedule, chosen among trial_rates on the rungs.
+    rate instead, that of the schedule, chosen among trial_rates on three rungs.
     stands_for: stage of a claim -> the stage that replaces it here.
     """
 

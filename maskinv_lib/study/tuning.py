@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import fmean
 
 from maskinv_lib.study import choices
+from maskinv_lib.study.ablation import TRIED
 from maskinv_lib.study.data import CONDITIONS
 from maskinv_lib.study.profiles import known_stages
 from maskinv_lib.study.recipes import Profile, Stage
@@ -28,12 +29,14 @@ TRIAL_SEEDS = (100, 101, 102)
 def tuned_stages(profile: Profile) -> list[Stage]:
     """Return the stages whose learning rates are tried (``Stage.is_tuned``).
 
-    Where all stages have one rate, these are the rungs. Otherwise, with the scope "all", they are also the other
-    methods, among them all of our own candidates.
+    Where all stages have one rate, these are three rungs (``TRIED``). Otherwise, with the scope "all", they are also the
+    other methods, among them all of our own candidates.
     """
     stages = known_stages(profile)
+    if profile.one_rate:
+        return [stages[name] for name in TRIED]
     others = [name for name, stage in stages.items() if stage.question != "ablation" and name not in profile.stages]
-    wide = profile.scope == "all" and not profile.one_rate
+    wide = profile.scope == "all"
     return [stages[name] for name in (*profile.stages, *(others if wide else ())) if stages[name].is_tuned]
 
 
@@ -46,7 +49,7 @@ def candidates(profile: Profile) -> list[Stage]:
 def stages_without_choice(profile: Profile) -> list[str]:
     """Return the stages of a profile whose settings must still be chosen before they may be tested.
 
-    The rungs on rendered people need no choice: without one, all of them have the profile's learning rate.
+    Rendered people need no choice for the rungs: without one, all of them have the profile's learning rate.
     """
     if not profile.trial_rates or (profile.scope == "ablation" and profile.faces.publishable):
         return []
