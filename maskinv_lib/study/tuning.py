@@ -29,8 +29,8 @@ TRIAL_SEEDS = (100, 101, 102)
 def tuned_stages(profile: Profile) -> list[Stage]:
     """Return the stages whose learning rates are tried (``Stage.is_tuned``).
 
-    Where all stages have one rate, these are three rungs (``TRIED``). Otherwise, with the scope "all", they are also the
-    other methods, among them all of our own candidates.
+    Where all stages have one rate, these are the rungs of ``TRIED``. Otherwise, with the scope "all", they are also
+    the other methods, among them all of our own candidates.
     """
     stages = known_stages(profile)
     if profile.one_rate:
