@@ -161,10 +161,16 @@ def seed_differences(stage: Sequence[Evaluation], against: Sequence[Evaluation],
     return np.array([a.metrics[name].value - b.metrics[name].value for a, b in zip(stage, against, strict=True)])
 
 
+def _is_resampled(part: Evaluation, name: str) -> bool:
+    return name in part.metrics and part.metrics[name].value is not None and name in part.resamples
+
+
 def paired_difference(
     stage: Sequence[Evaluation], against: Sequence[Evaluation], name: str, level: float = 0.95
 ) -> Interval | None:
-    """Return stage - against in a metric, seed by seed and resample by resample; None where not measurable.
+    """Return stage - against in a metric, seed by seed and resample by resample.
+
+    None where the metric is not measurable or its resamples were not kept.
 
     Both sequences hold the same seeds in the same order, evaluated with the same weights (see ``pairs``). The standard
     error of a rate's difference is at least 1 / (n + 2) with n independent comparisons: that of Agresti and Min
@@ -176,7 +182,7 @@ def paired_difference(
         raise ValueError(
             f"A paired difference needs the same seeds on both sides, not {len(stage)} and {len(against)}."
         )
-    if any(name not in part.metrics or part.metrics[name].value is None for side in sides for part in side):
+    if not all(_is_resampled(part, name) for side in sides for part in side):
         return None
     both = zip(stage, against, strict=True)
     resamples = np.stack([np.subtract(a.resamples[name], b.resamples[name], dtype=np.float64) for a, b in both])

@@ -1,6 +1,7 @@
 """The results of a whole study: read and compared, and written as CSV files and figures."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +19,7 @@ from maskinv_lib.study.data import CONDITIONS, Benchmark
 from maskinv_lib.study.jobs import study_folder
 from maskinv_lib.study.recipes import Profile
 from maskinv_lib.study.runs import METRICS, Run, find_benchmark, planned_runs
-from maskinv_lib.utils import files
+from maskinv_lib.utils import files, paths
 
 Results = dict[str, list[Evaluated]]
 """Name of a stage -> its evaluations, seed by seed."""
@@ -35,19 +36,30 @@ def read_results(profile: Profile, seeds: int | None = None, benchmark: str = ""
     """Return the evaluations of a study by stage, seed by seed, and their source in words.
 
     benchmark: its name, "" for the profile's first. seeds: how many, from 0; None takes those that all stages have in
-    ``runs``, or else in the published results. A result that is missing, or was computed with other code or settings,
-    raises an error that names the command to compute it.
+    ``runs``, or else in the published results, without the stages that were no part of the published study. A result
+    that is missing, or was computed with other code or settings, raises an error that names the command to compute it.
     """
     tested_on = find_benchmark(profile, benchmark)
     numbers = range(seeds) if seeds is not None else _complete(profile, tested_on, lambda run: run.evaluation_folder)
     if numbers:
         return _by_stage(profile, numbers, tested_on, lambda run: None), records.HERE
-    numbers = _complete(profile, tested_on, lambda run: run.published_folder)
+    profile = _as_published(profile)
+    numbers = _complete(profile, tested_on, lambda run: run.published_folder) if profile.stages else []
     if not numbers:
         command = f"make study PROFILE={profile.name}"
         raise FileNotFoundError(f"No seed of {profile.name} has all its stages evaluated. Make them with: {command}")
     results = _by_stage(profile, numbers, tested_on, lambda run: run.published_folder)
     return results, max((part.source for evaluated in results.values() for part in evaluated), key=len)
+
+
+def _as_published(profile: Profile) -> Profile:
+    """Return a profile with the stages that its published study has."""
+    folder = paths.results() / profile.name / "stages"
+    names = {
+        part: tuple(name for name in getattr(profile, part) if (folder / name).exists())
+        for part in ("stages", "others")
+    }
+    return replace(profile, **names)
 
 
 def _tests(profile: Profile, seed: int, benchmark: Benchmark) -> list[Run]:

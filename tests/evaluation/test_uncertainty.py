@@ -192,6 +192,7 @@ def test_accuracy_carries_the_error_over_folds(evaluations):
 def test_a_metric_without_resamples_has_no_interval(evaluations):
     metric = metric_over_seeds([replace(evaluations[0, 0], resamples={})], "gmean")
     assert (metric.value, metric.low, metric.high) == (evaluations[0, 0].metrics["gmean"].value, None, None)
+    assert paired_difference([evaluations[0, 0]], [replace(evaluations[1, 0], resamples={})], "eer") is None
 
 
 def test_differences_are_paired_by_resample(evaluations):

@@ -15,7 +15,7 @@ import pytest
 
 from maskinv_lib.evaluation.benchmarks import RELEASED
 from maskinv_lib.evaluation.metrics import NOT_MEASURABLE
-from maskinv_lib.evaluation.verdicts import COLUMNS
+from maskinv_lib.evaluation.verdicts import CLAIMS, COLUMNS
 from maskinv_lib.reports.comparison import METRIC_COLUMNS
 from maskinv_lib.study.profiles import STAGES, get_profile
 from tests.conftest import ROOT, rules_of, run_module
@@ -119,7 +119,7 @@ def test_the_tables_have_their_schema(finished):
     differences = pd.read_csv(finished / "runs/smoke/tables/differences.csv", keep_default_na=False, na_values=[""])
     assert tuple(differences.columns) == COLUMNS
     claims = differences[differences["claim"].notna()]
-    assert set(claims["claim"]) == {1, 2, 3, 4, 5, 6}
+    assert set(claims["claim"]) == {claim.number for claim in CLAIMS}
     assert set(claims["verdict"]) <= {"supported", "contradicted", "undecided", "not run"}
     assert set(claims[claims["claim"] > 2]["verdict"]) == {"not run"}
 

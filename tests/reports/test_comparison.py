@@ -1,10 +1,12 @@
 """A study read from its runs: means over seeds, differences, and CSV files."""
 
 import shutil
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
+from maskinv_lib.evaluation.verdicts import CLAIMS
 from maskinv_lib.pipeline import records
 from maskinv_lib.reports import comparison
 from maskinv_lib.reports.figures import stage_rates
@@ -82,11 +84,17 @@ def test_metrics_frame_has_a_mean_only_of_several_seeds(results):
 
 def test_differences_pair_stages_and_separate_the_claims_from_the_rest(results):
     deciding, others = comparison.differences(results, tiny.profile())
-    assert {row.claim for row in deciding} == {1, 2, 3, 4, 5, 6} and {row.claim for row in others} == {None}
+    assert {row.claim for row in deciding} == {claim.number for claim in CLAIMS}
+    assert {row.claim for row in others} == {None}
     row = next(row for row in deciding if row.claim == 2 and row.condition == "masked-masked")
     a, b = (results[name][0].evaluations[MASKED].metrics["eer"].value for name in (row.stage, row.against))
     assert row.difference == pytest.approx(a - b)
-    assert {row.verdict for row in deciding} == {"undecided"}  # one seed decides nothing
+    assert {row.verdict for row in deciding if row.seeds} == {"undecided"}  # one seed decides nothing
+    assert {row.stage for row in deciding if row.verdict == "not run"} == {
+        "maskinv-hg",  # against its twins, which are no rungs
+        "released-masked-teacher",
+        "upper-face",
+    }
 
 
 def test_csv_files_keep_numbers_and_leave_missing_values_empty(results):
@@ -111,6 +119,16 @@ def test_figures_are_saved_twice(results):
     assert not list(folder.glob("other*"))
     for path in folder.iterdir():
         path.unlink()
+
+
+def test_a_stage_that_was_no_part_of_the_published_study_is_left_out(shared, ablation, fresh, tmp_path, monkeypatch):
+    for name in tiny.RUNGS[:3]:
+        target = tmp_path / "published/tiny/stages" / name / "seed-0"
+        shutil.copytree(shared[0] / "tiny/seed-0" / name, target)
+    monkeypatch.setenv("MASKINV_RESULTS", str(tmp_path / "published"))
+    assert tuple(comparison.read_results(tiny.profile())[0]) == tiny.RUNGS[:3]
+    with pytest.raises(FileNotFoundError, match="all its stages evaluated"):
+        comparison.read_results(replace(tiny.profile(), stages=tiny.RUNGS[3:]))
 
 
 def test_a_run_s_published_numbers_are_its_own(ablation):
