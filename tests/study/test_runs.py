@@ -73,6 +73,10 @@ def test_profiles_hold_known_stages_with_their_ancestors_before_them(profile):
         assert ancestors <= set(chosen.stages[:index])
 
 
+def test_the_profile_that_is_run_for_trying_opens_no_test_person_of_another():
+    assert get_profile("smoke").faces.seed not in {get_profile(name).faces.seed for name in ("laptop", "desk")}
+
+
 def test_the_laptop_has_enough_people_for_its_intervals():
     faces = get_profile("laptop").faces
     assert faces.test >= 200 and faces.test_views >= 8
