@@ -73,6 +73,7 @@ def _desk() -> Profile:
         schedule=dataclasses.replace(laptop.schedule, budget=10 * laptop.schedule.budget),
         seeds=5,
         other_seeds=3,
+        trial_rates=(),  # its learning rate is the one chosen for laptop
     )
 
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from maskinv_lib.study import choices, tuning
 from maskinv_lib.study.ablation import ABLATION
 from maskinv_lib.study.data import RealFaces, RenderedFaces
 from maskinv_lib.study.plan import Plan
@@ -75,6 +76,15 @@ def test_profiles_hold_known_stages_with_their_ancestors_before_them(profile):
 
 def test_the_profile_that_is_run_for_trying_opens_no_test_person_of_another():
     assert get_profile("smoke").faces.seed not in {get_profile(name).faces.seed for name in ("laptop", "desk")}
+
+
+def test_the_larger_scale_takes_the_learning_rate_of_the_smaller_one(monkeypatch, tmp_path):
+    path = tmp_path / "chosen.csv"
+    path.write_text("stage,learning_rate,chosen\nelasticface-arc,0.2,yes\n")
+    laptop = get_profile("laptop").faces
+    monkeypatch.setattr(choices, "choices_file", lambda of: path if of == laptop else tmp_path / "none")
+    assert get_profile("desk").schedule.learning_rate == get_profile("laptop").schedule.learning_rate == 0.2
+    assert tuning.trials(get_profile("desk", "all")) == [] == tuning.stages_without_choice(get_profile("desk", "all"))
 
 
 def test_the_laptop_has_enough_people_for_its_intervals():
