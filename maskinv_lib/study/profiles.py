@@ -33,7 +33,7 @@ RENDERING = {"pose": 1.2, "light": 1.2, "expression": 1.2, "hair": 1.2, "degrada
 
 
 def _smoke() -> Profile:
-    sizes = {"train": 24, "train_views": 8, "validation": 20, "validation_views": 4, "test": 24, "test_views": 8}
+    sizes = dict(train=24, train_views=8, validation=20, validation_views=4, test=24, test_views=8)
     return Profile(
         name="smoke",
         idea="Two rungs in about a minute: shows that everything runs, but its numbers have no meaning.",
