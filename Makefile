@@ -21,7 +21,7 @@ STUDY_OPTIONS = --profile $(PROFILE) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CORE
 
 help: ## List the targets.
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 10
-	@echo "Variables: PROFILE=laptop|smoke|gpu|real|real-smoke, SEEDS=5 (laptop: 1), STAGE=maskinv-lg (publish, restore), SCOPE=ablation|all,"
+	@echo "Variables: PROFILE=laptop|desk|smoke|real|real-smoke, SEEDS=5 (laptop: 1), STAGE=maskinv-lg (publish, restore), SCOPE=ablation|all,"
 	@echo "Variables: PRECISION=fp32|bf16 (auto: bf16 where the processor computes in it), CORES=2 (all), QUICK=1 (bench)"
 
 .venv/ready: pyproject.toml constraints.txt

@@ -170,12 +170,12 @@ def paired_difference(
 ) -> Interval | None:
     """Return stage - against in a metric, seed by seed and resample by resample.
 
-    None where the metric is not measurable or its resamples were not kept.
+    It is None where the metric is not measurable or its resamples were not kept.
 
     Both sequences hold the same seeds in the same order, evaluated with the same weights (see ``pairs``). The standard
     error of a rate's difference is at least 1 / (n + 2) with n independent comparisons: that of Agresti and Min
-    (Statistics in Medicine 2005) for a pair of rates without an error that only one of both makes.
-    Raises ValueError for sequences of different length or without a seed.
+    (Statistics in Medicine 2005) for a pair of rates without an error that only one of both makes. Raises ValueError
+    for sequences of different length or without a seed.
     """
     sides = (stage, against)
     if len(stage) != len(against) or not stage:

@@ -68,7 +68,7 @@ def _desk() -> Profile:
     return dataclasses.replace(
         laptop,
         name="desk",
-        idea="The ablation on rendered faces at ten times the scale of laptop: a night on two CPU cores.",
+        idea="The ablation on rendered faces with ten times the faces of laptop.",
         faces=dataclasses.replace(laptop.faces, train=2000, train_views=24, validation=200, test=600),
         schedule=dataclasses.replace(laptop.schedule, budget=10 * laptop.schedule.budget),
         seeds=5,

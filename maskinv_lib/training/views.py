@@ -36,8 +36,7 @@ class Views:
     def __post_init__(self) -> None:
         batch = self.plan.schedule.batch
         self.general = batch if self.plan.sampler == "shuffled" else batch // 2  # faces drawn without groups
-        self.per_epoch = len(self.faces) // batch
-        if self.per_epoch == 0:
+        if batch > len(self.faces):
             raise ValueError(f"batch {batch} is larger than the set of {len(self.faces)} faces.")
         if self.general < batch and batch % (2 * GROUP):
             raise ValueError(f"batch {batch} cannot be half of groups of {GROUP} faces: use a multiple of {2 * GROUP}.")
