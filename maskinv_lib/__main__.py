@@ -100,6 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     command("study", _study, "Run the study of a profile through the workflow.", "profile", "scope", "seeds", "cores")
     text = "Try three settings per stage on validation people and record the best."
     command("choose", _choose, text, "profile", "scope", "cores")
+    text = "Write, before a study runs, what it can show, from the variances of a published one."
+    parser = command("power", _power, text, "profile", "seeds")
+    parser.add_argument("--earlier", default="laptop", help="the published study (default: laptop)")
     text = "Copy a finished study, or one finished stage, from runs/ to results/."
     command("publish", _publish, text, "profile", "scope", "stage")
     text = "Write the weights of a finished study of rendered people, seed 0, to results/models."
@@ -203,6 +206,12 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _choose(options: argparse.Namespace) -> int:
     return run_choose(get_profile(options.profile, options.scope), options.cores)
+
+
+def _power(options: argparse.Namespace) -> None:
+    from maskinv_lib.reports.planning import write_power
+
+    print(write_power(options.profile, options.earlier, options.seeds))
 
 
 def _trial(options: argparse.Namespace) -> None:

@@ -36,14 +36,23 @@ def read_results(profile: Profile, seeds: int | None = None, benchmark: str = ""
     """Return the evaluations of a study by stage, seed by seed, and their source in words.
 
     benchmark: its name, "" for the profile's first. seeds: how many, from 0; None takes those that all stages have in
-    ``runs``, or else in the published results, without the stages that were no part of the published study. A result
-    that is missing, or was computed with other code or settings, raises an error that names the command to compute it.
+    ``runs``, or else in the published results. A result that is missing, or was computed with other code or settings,
+    raises an error that names the command to compute it.
     """
     tested_on = find_benchmark(profile, benchmark)
     numbers = range(seeds) if seeds is not None else _complete(profile, tested_on, lambda run: run.evaluation_folder)
     if numbers:
         return _by_stage(profile, numbers, tested_on, lambda run: None), records.HERE
-    profile = _as_published(profile)
+    return read_published(profile, benchmark)
+
+
+def read_published(profile: Profile, benchmark: str = "") -> tuple[Results, str]:
+    """Return the published evaluations of a study by stage, seed by seed, and their source in words.
+
+    Without the stages that were no part of the published study. Where nothing is published, FileNotFoundError names
+    the command to compute it.
+    """
+    tested_on, profile = find_benchmark(profile, benchmark), _as_published(profile)
     numbers = _complete(profile, tested_on, lambda run: run.published_folder) if profile.stages else []
     if not numbers:
         command = f"make study PROFILE={profile.name}"

@@ -276,6 +276,25 @@ def power(rows: Sequence[Prospect], caption: str = "") -> Styler:
     return _unlabelled(cells, [*columns, "seeds for the observed"], caption)
 
 
+def planned(frame: pd.DataFrame, caption: str = "") -> Styler:
+    """Return the power that was computed before a study (``planning.COLUMNS``), a row per contrast and condition."""
+    sentences = {claim.number: claim.sentence for claim in CLAIMS}
+    columns = ["claim", "contrast", "condition", "metric", "for points", "power", "shown from, points", "seeds for it"]
+    rows, previous = [], (None, "")
+    for row in frame.to_dict("records"):
+        contrast = in_words(row["stage"], row["against"])
+        claim = f"{row['claim']}. {sentences[row['claim']]}" if row["claim"] != previous[0] else ""
+        repeated, previous = (row["claim"], contrast) == previous, (row["claim"], contrast)
+        numbers = ["not known before", "", ""]
+        if not math.isnan(row["power"]):
+            seeds = f"over {MOST}" if math.isnan(row["seeds_needed"]) else f"{row['seeds_needed']:.0f}"
+            numbers = [f"{row['power']:.0%}", f"{100 * row['shown_from']:.2f}", seeds]
+        names = ["" if repeated else contrast, title(row["condition"], row["mask_kinds"])]
+        metric = HEADINGS[row["metric"]].removesuffix(" %")
+        rows.append([claim, *names, metric, f"{100 * row['of_interest']:g}", *numbers])
+    return _unlabelled(rows, columns, caption)
+
+
 def _need(need: Need) -> str:
     if need.seeds is not None:
         return str(need.seeds)
