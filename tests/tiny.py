@@ -9,7 +9,8 @@ from maskinv_lib.study.ablation import ABLATION
 from maskinv_lib.study.data import RenderedFaces
 from maskinv_lib.study.profiles import PROFILES, STAGES
 from maskinv_lib.study.recipes import Profile, Schedule
-from maskinv_lib.study.runs import Run, open_run
+from maskinv_lib.study.runs import FACTS, LOG, METRICS, RESAMPLES, RESTORE, Run, open_run
+from maskinv_lib.utils import files
 
 STEPS, BATCH = 13, 4
 RUNGS = tuple(stage.name for stage in ABLATION)
@@ -36,6 +37,13 @@ def register(monkeypatch: pytest.MonkeyPatch, runs: Path, results: Path | None =
     monkeypatch.setenv("MASKINV_RUNS", str(runs))
     if results:
         monkeypatch.setenv("MASKINV_RESULTS", str(results))
+
+
+def archive(runs: Path, results: Path, stage: str, seeds: int = 1) -> None:
+    """Publish the numbers of a stage with seed 0 below ``runs`` as if they were those of several seeds."""
+    folder, names = runs / "tiny/seed-0" / stage, (LOG, FACTS, METRICS, RESAMPLES)
+    contents = {f"seed-{seed}/{name}": (folder / name).read_bytes() for seed in range(seeds) for name in names}
+    files.write_archive(results / "tiny" / RESTORE / f"{stage}.zip", contents)
 
 
 def run_of(stage: str, seed: int = 0, overrides: str = "") -> Run:

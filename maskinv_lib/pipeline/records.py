@@ -2,9 +2,9 @@
 
 import contextlib
 import dataclasses
+import io
 import json
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -126,8 +126,8 @@ def _without_empty(metric: Metric) -> dict:
     return {name: value for name, value in asdict(metric).items() if name == "value" or value not in (None, "")}
 
 
-def read_evaluation(run: Run, folder: Path | None = None) -> Evaluated:
-    """Read the files of ``write_evaluation`` from the run's folder or another one.
+def read_evaluation(run: Run, folder: Path | zipfile.Path | None = None) -> Evaluated:
+    """Read the files of ``write_evaluation`` from the run's folder or another one, such as one inside an archive.
 
     A missing or damaged file raises an error that names it and the remedy. So does, in the run's own folder, a file
     from other code or settings, or one that is not what its maker noted; from another folder such numbers are read, and
@@ -152,8 +152,8 @@ def read_evaluation(run: Run, folder: Path | None = None) -> Evaluated:
 
 
 DAMAGES = (
-    *(ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, NotImplementedError),
-    *(EOFError, zipfile.BadZipFile, zlib.error),
+    *(ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError),
+    *files.DAMAGED_ARCHIVE,
 )
 """What NumPy and the code below raise for a file that was cut or changed."""
 
@@ -181,7 +181,7 @@ def _read_facts(path: Path) -> dict:
 
 
 def _read_resamples(path: Path) -> dict[str, np.ndarray]:
-    with _naming(path), np.load(path) as arrays:
+    with _naming(path), np.load(io.BytesIO(path.read_bytes())) as arrays:
         return unpacked({name: arrays[name] for name in arrays.files})
 
 

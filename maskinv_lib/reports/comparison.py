@@ -1,5 +1,6 @@
 """The results of a whole study: read and compared, and written as CSV files and figures."""
 
+import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from maskinv_lib.reports.tables import title
 from maskinv_lib.study.data import CONDITIONS, Benchmark
 from maskinv_lib.study.jobs import study_folder
 from maskinv_lib.study.recipes import Profile
-from maskinv_lib.study.runs import METRICS, Run, find_benchmark, planned_runs
+from maskinv_lib.study.runs import METRICS, RESTORE, Run, find_benchmark, planned_runs
 from maskinv_lib.utils import files, paths
 
 Results = dict[str, list[Evaluated]]
@@ -63,9 +64,9 @@ def read_published(profile: Profile, benchmark: str = "") -> tuple[Results, str]
 
 def _as_published(profile: Profile) -> Profile:
     """Return a profile with the stages that its published study has."""
-    folder = paths.results() / profile.name / "stages"
+    folder = paths.results() / profile.name / RESTORE
     names = {
-        part: tuple(name for name in getattr(profile, part) if (folder / name).exists())
+        part: tuple(name for name in getattr(profile, part) if (folder / f"{name}.zip").exists())
         for part in ("stages", "others")
     }
     return replace(profile, **names)
@@ -75,14 +76,14 @@ def _tests(profile: Profile, seed: int, benchmark: Benchmark) -> list[Run]:
     return [test for run in planned_runs(profile, [seed]) for test in run.evaluations if test.benchmark == benchmark]
 
 
-def _complete(profile: Profile, benchmark: Benchmark, folder: Callable[[Run], Path]) -> list[int]:
+def _complete(profile: Profile, benchmark: Benchmark, folder: Callable[[Run], Path | zipfile.Path]) -> list[int]:
     """Return the seeds below 100 for which every stage has its metrics in ``folder(run)``."""
     tests = {seed: _tests(profile, seed, benchmark) for seed in range(100)}
     return [seed for seed, runs in tests.items() if all((folder(run) / METRICS).exists() for run in runs)]
 
 
 def _by_stage(
-    profile: Profile, seeds: Iterable[int], benchmark: Benchmark, folder: Callable[[Run], Path | None]
+    profile: Profile, seeds: Iterable[int], benchmark: Benchmark, folder: Callable[[Run], Path | zipfile.Path | None]
 ) -> Results:
     results: Results = {}
     for seed in seeds:

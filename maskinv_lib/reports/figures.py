@@ -22,6 +22,7 @@ from maskinv_lib.evaluation.benchmarks import Comparisons
 from maskinv_lib.evaluation.metrics import NOT_MEASURABLE, ErrorCurve, Metric
 from maskinv_lib.faces import SIZE, Faces
 from maskinv_lib.reports.look import LOOK
+from maskinv_lib.study.profiles import STAGES
 
 DPI = 110
 
@@ -46,33 +47,40 @@ STYLES = {
     "maskinv-hg": Style("#0072B2", (0, (9, 2)), "P"),
     "teacher": Style("#D55E00", (0, (1, 3)), "*"),
     "finetune-clean": Style("#7F6F00", (0, (4, 1, 4, 3)), "X"),
+    "maskinv-lambda100-continued": Style("#882255", (0, (2, 1)), "<"),
+    "maskinv-lambda0-continued": Style("#8A8A8A", (0, (6, 2, 1, 2)), ">"),
 }
-"""The rungs of both ablations; the style of any other stage follows from its name."""
+"""The rungs of both ablations, and the twins; the style of any other stage is one of ``FURTHER``."""
+
+FURTHER = tuple(
+    Style(color, ("--", "-.", ":", (0, (3, 2, 1, 2)))[index % 4], marker)
+    for index, (color, marker) in enumerate(
+        {
+            **{"#6A3D9A": "p", "#A65628": "d", "#E7298A": "^", "#66A61E": "8", "#00798C": "*", "#5A5A5A": "h"},
+            **{"#D1495B": "H", "#2E4057": "X", "#B8B800": "o", "#9C9EDE": "v", "#17BECF": "D", "#8B0000": "P"},
+        }.items()
+    )
+)
+"""The styles of other stages, in the order of their question's methods: in its figure none repeats another one."""
 
 LINES = ("-", "--", ":", "-.")
 GENUINE, IMPOSTOR = "#0072B2", "#D55E00"
 
 
 def style_of(stage: str) -> Style:
-    """Return a stage's style, the same in every figure; for a stage outside ``STYLES`` it follows from the name."""
+    """Return a stage's style, the same in every figure; that of an unknown name, such as a run's, follows from it."""
     if stage in STYLES:
         return STYLES[stage]
-    number = crc32(stage.encode())
-    color = ("#6A3D9A", "#A65628", "#5A5A5A", "#8C2D62")[number % 4]
-    return Style(color, ("--", "-.", (0, (3, 2, 1, 2)))[number // 4 % 3], "XhdpH*"[number // 12 % 6])
+    question = STAGES[stage].question if stage in STAGES else None
+    methods = [name for name, other in STAGES.items() if other.question == question and name not in STYLES]
+    return FURTHER[(methods.index(stage) if question else crc32(stage.encode())) % len(FURTHER)]
 
 
 def _distinct_styles(names: Iterable[str]) -> dict[str, Style]:
-    """Return name -> style; a name outside ``STYLES`` gets a style that differs most from those of earlier names."""
-    styles: dict[str, Style] = {}
-
-    def likeness(style: Style) -> int:
-        return sum((2 * (style.color == s.color) + (style.linestyle == s.linestyle)) ** 3 for s in styles.values())
-
-    for name in names:
-        candidates = [style_of(name + " " * count) for count in range(1 if name in STYLES else 72)]
-        styles[name] = min(candidates, key=likeness)
-    return styles
+    """Return name -> style: its own for a stage, for another name the next of ``FURTHER``."""
+    names = list(names)
+    others = [name for name in names if name not in STYLES]
+    return {name: STYLES[name] if name in STYLES else FURTHER[others.index(name) % len(FURTHER)] for name in names}
 
 
 def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
@@ -117,7 +125,7 @@ Curves = Mapping[str, Mapping[str, ErrorCurve | Sequence[ErrorCurve]]]
 """Panel title -> stage -> its error curve, or one per seed."""
 
 
-def _fnmr(curve: ErrorCurve, fmr: np.ndarray) -> np.ndarray:
+def fnmr_at(curve: ErrorCurve, fmr: np.ndarray) -> np.ndarray:
     """Return the FNMR at ``fmr`` [K] ascending, interpolated linearly over log FMR."""
     positive = curve.fmr > 0
     return np.interp(np.log(fmr), np.log(curve.fmr[positive][::-1]), curve.fnmr[positive][::-1])
@@ -127,7 +135,7 @@ def _draw_curves(axes: Axes, stages: Mapping[str, Sequence[ErrorCurve]], low: fl
     for stage, curves in stages.items():
         style = style_of(stage)
         fmr = np.geomspace(max(low, 1 / curves[0].impostor), 1, 200)
-        rates = np.array([_fnmr(curve, fmr) for curve in curves])  # [seeds, 200]
+        rates = np.array([fnmr_at(curve, fmr) for curve in curves])  # [seeds, 200]
         line = {"linewidth": 1.7, "markersize": 5, "markevery": 25, **style._asdict()}
         axes.plot(fmr, rates.mean(axis=0), label=stage, **line)
         if len(curves) > 1 and len(stages) <= 2:
@@ -197,13 +205,14 @@ def stage_rates(
     *,
     seeds: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
     label: str = "EER in %",
-    one_scale: bool = False,
 ) -> Figure:
     """Draw one rate per stage with its interval, a panel per condition; stages in the order given, the first on top.
 
+    All panels have one scale, which zero belongs to.
+
     panels: title -> stage -> the mean over seeds, a fraction, or a difference of two such means; a line marks zero.
-    seeds: title -> stage -> each seed's value, drawn as dots. one_scale: whether all panels share one scale. With more
-    than MANY stages, the rows are closer, the markers smaller, and every second row is shaded.
+    seeds: title -> stage -> each seed's value, drawn as dots. With more than MANY stages, the rows are closer, the
+    markers smaller, and every second row is shaded.
     """
     stages = list(dict.fromkeys(stage for values in panels.values() for stage in values))
     many = len(stages) > MANY
@@ -215,12 +224,10 @@ def stage_rates(
             if many and row % 2:
                 panel.axhspan(row - 0.5, row + 0.5, color="0.95", zorder=0)
         panel.set(title=title.replace(", ", "\n"), xlabel=label, ylim=(len(stages) - 0.4, -0.6))
-        panel.set_xlim(left=min(0.0, panel.get_xlim()[0]), right=max(0.0, panel.get_xlim()[1]))
         panel.axvline(0, color="0.4", linewidth=1, zorder=1)
         panel.set_yticks(range(len(stages)), stages, fontsize=8 if many else None)
-    if one_scale:
-        left, right = zip(*(panel.get_xlim() for panel in axes), strict=True)
-        plt.setp(axes, xlim=(min(left), max(right)))
+    left, right = zip(*(panel.get_xlim() for panel in axes), strict=True)
+    plt.setp(axes, xlim=(min(left), max(right)))  # zero too, because of its line
     dots = "; small dots: seeds" if seeds else ""
     figure.supxlabel(f"mean over seeds with its unadjusted 95 % interval{dots}", fontsize=8.5, color="0.3")
     return figure

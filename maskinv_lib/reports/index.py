@@ -1,27 +1,80 @@
 """Texts about the published results: ``results/README.md``, and the study's output in the README."""
 
-import csv
 from pathlib import Path
 
+from maskinv_lib.evaluation.metrics import RATES
 from maskinv_lib.evaluation.verdicts import CLAIMS, in_words
+from maskinv_lib.reports.findings import Tables, changes, csv_rows, meaning, read_tables, verdict_table
+from maskinv_lib.study.ablation import BASELINE
+from maskinv_lib.study.data import UNMASKED
 from maskinv_lib.study.progress import eer_table
 from maskinv_lib.study.runs import MODEL
 from maskinv_lib.utils import files, paths
 
-OUTPUT_MARKS = ("<!-- said by make publish -->", "<!-- end -->")
-"""Between these lines the README contains the output of ``make study`` at the end of the published study."""
+END = "<!-- end -->"
+OUTPUT, VERDICTS = ("<!-- output, said by make publish -->", "<!-- verdicts, said by make publish -->")
+"""In the README, ``make publish`` writes what stands between these lines and the next ``END``."""
 
 
-def renew_readme(readme: Path, target: Path) -> None:
-    """Write the error rates and the time of a published laptop study between the ``OUTPUT_MARKS`` of the README."""
+def renew_readme(readme: Path) -> None:
+    """Write into the README the verdicts of the published studies, and the output of the laptop study."""
     text = readme.read_text(encoding="utf-8") if readme.exists() else ""
-    before, begin, rest = text.partition(OUTPUT_MARKS[0])
-    _, end, after = rest.partition(OUTPUT_MARKS[1])
-    if target.name == "laptop" and begin and end:
-        table = eer_table(target / "tables/metrics.csv")
-        duration = _duration(files.read_json(target / "profile.json")["took"])
-        block = f"```\n{table}\nOpen first: runs/{target.name}/compare.ipynb\n```\n\n{duration}"
-        files.write_text(readme, f"{before}{begin}\n{block}\n{end}{after}")
+    blocks = {VERDICTS: _headline(), OUTPUT: _output(paths.results() / "laptop")}
+    for mark, block in blocks.items():
+        before, begin, rest = text.partition(mark)
+        _, end, after = rest.partition(END)
+        if begin and end and block:
+            text = f"{before}{begin}\n{block}\n{end}{after}"
+    if text:
+        files.write_text(readme, text)
+
+
+def _output(folder: Path) -> str:
+    """Return what ``make study`` prints at the end of a published study, and its time."""
+    if not (folder / "profile.json").exists():
+        return ""
+    duration = _duration(files.read_json(folder / "profile.json")["took"])
+    return f"```\n{eer_table(folder / 'tables/metrics.csv')}\nOpen first: runs/laptop/compare.ipynb\n```\n\n{duration}"
+
+
+def _studies() -> dict[str, Tables]:
+    """Return profile -> tables of the published studies of rendered people that are not older than the code.
+
+    The study with the most faces per training is the first: the headline and the figure are its.
+    """
+    facts = [files.read_json(path) for path in paths.results().glob("*/profile.json")]
+    current = [part for part in facts if "scale" in part and "older" not in part and part["people"] == "rendered"]
+    current.sort(key=lambda part: -part["scale"]["faces in training"])
+    return {part["profile"]: read_tables(paths.results() / part["profile"] / "tables") for part in current}
+
+
+def _headline() -> str:
+    """Return the figure, the verdicts and what they mean, for the README; "" where no study is published."""
+    studies = _studies()
+    if not studies:
+        return ""
+    first = next(iter(studies))
+    picture = (
+        f"![Differences in equal error rate to training with masks alone](results/{first}/figures/differences.png)"
+    )
+    return "\n".join(["", picture, "", *_verdicts(studies)])
+
+
+def _verdicts(studies: dict[str, Tables]) -> list[str]:
+    """Return lines: the table of the verdicts of all studies, what changes with scale, and what the first one means."""
+    first = next(iter(studies))
+    meanings = " ".join(meaning(studies[first]))
+    caption = "Numbers: the differences of the deciding contrast in points, with one masked face and with two."
+    lines = [
+        *verdict_table(studies),
+        "",
+        caption,
+        "",
+        changes(studies),
+        "",
+        f"**What this means** ({first}). {meanings}",
+    ]
+    return [*lines, ""]
 
 
 def _duration(took: dict) -> str:
@@ -31,9 +84,92 @@ def _duration(took: dict) -> str:
     return f"One seed took {minutes:.0f} minutes of one core (mean of {took['seeds']} seeds); set-up comes on top.\n"
 
 
+PAPER = {
+    "people": "85,742",
+    "pictures": "5,822,653",
+    "passes": "26, MaskInv-HG 20 + 26",
+    "network": "iResNet-100, 512-D",
+}
+"""The scale of the published training, on MS1MV2 (Huber et al., FG 2021, and its code)."""
+
+SCALE = (*PAPER, "faces in training", "test people", "teacher's EER", "teacher's FMR1000")
+"""The columns of the table of scale; the last two are on unmasked test pairs, the mean over seeds."""
+
+
+def _scale() -> list[str]:
+    """Return the lines of the table of scale: the paper, then each published study."""
+    rows = {"paper": PAPER}
+    for folder in sorted(path.parent for path in paths.results().glob("*/profile.json")):
+        facts = files.read_json(folder / "profile.json")
+        for tables in sorted(path.parent for path in (folder / "tables").rglob("metrics.csv")):
+            name = facts["profile"] + (f", {tables.name}" if tables.name != "tables" else "")
+            if "scale" in facts:
+                rows[name] = facts["scale"] | _teacher(read_tables(tables))
+    lines = [f"| study | {' | '.join(SCALE)} |", "|---" * (len(SCALE) + 1) + "|"]
+    for name, row in rows.items():
+        cells = [f"{row[key]:,}" if isinstance(row.get(key), int) else str(row.get(key, "")) for key in SCALE]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines if len(rows) > 1 else []
+
+
+def _teacher(tables: Tables) -> dict[str, str]:
+    """Return the teacher's two rates on unmasked pairs, in per cent."""
+    stage = BASELINE if (BASELINE, UNMASKED, "none", "eer") in tables.rates else "teacher"
+    rates = {name: tables.rates.get((stage, UNMASKED, "none", name)) for name in ("eer", "fmr1000")}
+    words = {name: "not measurable" if rate is None else f"{100 * rate:.2f} %" for name, rate in rates.items()}
+    return {"teacher's EER": words["eer"], "teacher's FMR1000": words["fmr1000"]}
+
+
+PUBLISHED = "published.csv"
+PUBLISHED_COLUMNS = ("stage", "benchmark", "condition", "mask_kinds", "metric", "value", "source")
+"""The columns of ``results/published.csv``: numbers that papers print, as fractions. It ships empty.
+
+stage: of this study, such as maskinv-hg. metric: one of ``RATES``. value: in [0, 1]. source: paper and table.
+"""
+
+
+def _published_numbers() -> list[str]:
+    """Return the lines of a table of the numbers that a reader filled in, each beside this study's; [] without any.
+
+    A file with other columns, or a value that is no fraction, raises ValueError with its line.
+    """
+    path = paths.results() / PUBLISHED
+    rows = csv_rows(path)
+    if not rows:
+        return []
+    if tuple(rows[0]) != PUBLISHED_COLUMNS:
+        raise ValueError(f"{path} has the columns {', '.join(map(str, rows[0]))}, not {', '.join(PUBLISHED_COLUMNS)}.")
+    ours: dict[tuple[str, ...], list[str]] = {}
+    for table in sorted(paths.results().rglob("metrics.csv")):
+        for row in csv_rows(table):
+            key = tuple(row[name] for name in PUBLISHED_COLUMNS[:5])
+            text = f"{100 * float(row['value']):.2f} ({row['profile']})" if row["value"] else ""
+            if row["seed"] == "all" and text:
+                ours.setdefault(key, []).append(text)
+    lines = ["## Numbers that papers print\n", "Per cent; filled in by hand from the named source.\n"]
+    lines += ["| stage | benchmark | condition | masks | metric | paper | this study | source |", "|---" * 8 + "|"]
+    for number, row in enumerate(rows, start=2):
+        try:
+            value = float(row["value"])
+        except ValueError:
+            value = -1.0
+        if not 0 <= value <= 1 or row["metric"] not in RATES:
+            wrong = f"{path}, line {number}: metric {row['metric']!r}, value {row['value']!r}"
+            raise ValueError(f"{wrong}. Give one of {', '.join(RATES)}, and a fraction from 0 to 1.")
+        names = tuple(row[name] for name in PUBLISHED_COLUMNS[:5])
+        lines.append(
+            f"| {' | '.join(names)} | {100 * value:.2f} | {', '.join(ours.get(names, []))} | {row['source']} |"
+        )
+    return [*lines, ""]
+
+
 def index() -> str:
-    """Return ``results/README.md``: the published profiles, their error rates and verdicts, and links to all files."""
+    """Return ``results/README.md``: verdicts, scale, and each study's error rates, verdicts and links to all files."""
     parts = ["# Results\n", "Written by `make publish`; every number comes from the tables beside it.\n"]
+    studies = _studies()
+    parts += ["## Verdicts\n", *_verdicts(studies)] if studies else []
+    parts += ["## Scale\n", *lines, ""] if (lines := _scale()) else []
+    parts += _published_numbers()
     for folder in sorted(path.parent for path in paths.results().glob("*/profile.json")):
         facts = files.read_json(folder / "profile.json")
         parts.append(f"## {facts['profile']}\n\n{facts['idea']}\n")
@@ -75,10 +211,6 @@ def renew_index() -> None:
     files.write_text(paths.results() / "README.md", index())
 
 
-def _csv_rows(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) if path.exists() else []
-
-
 def _verdict_lines(path: Path) -> str:
     either = ", ".join(str(claim.number) for claim in CLAIMS if claim.any_contrast)
     lines = ["Differences in EER, unless another rate is named. The first line of a claim decides it;"]
@@ -86,7 +218,7 @@ def _verdict_lines(path: Path) -> str:
     lines += ["| claim | contrast | verdict | difference in points, with its 95 % interval |", "|---|---|---|---|"]
     sentences = {str(claim.number): f"{claim.number}. {claim.sentence}" for claim in CLAIMS}
     contrasts: dict[tuple[str, ...], list[str]] = {}
-    for row in (row for row in _csv_rows(path) if row["claim"]):
+    for row in (row for row in csv_rows(path) if row["claim"]):
         numbers = contrasts.setdefault((row["claim"], row["stage"], row["against"], row["verdict"]), [])
         numbers += [_points(row)] if row["verdict"] != "not run" else []
     for (claim, stage, against, verdict), numbers in contrasts.items():
@@ -97,7 +229,7 @@ def _verdict_lines(path: Path) -> str:
 
 def _ranking_lines(path: Path) -> str:
     """Return every method's EER, rank and verdict against the reference, by condition; "" for few methods."""
-    rows = _csv_rows(path)
+    rows = csv_rows(path)
     conditions = list(dict.fromkeys(row["condition"] for row in rows))
     measured = [row for row in rows if row["against"] == rows[0]["against"] and row["value"]]
     last = {row["stage"]: float(row["value"]) for row in measured if row["condition"] == conditions[-1]}

@@ -9,7 +9,9 @@ import re
 import shutil
 import tempfile
 import uuid
+import zipfile
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from statistics import fmean
 
@@ -20,7 +22,17 @@ from maskinv_lib.reports.explain import caveat
 from maskinv_lib.reports.index import renew_index, renew_readme
 from maskinv_lib.study import jobs, made
 from maskinv_lib.study.recipes import Profile
-from maskinv_lib.study.runs import FACTS, LOG, METRICS, RESAMPLES, Run, find_stage, planned_runs, sweep_runs
+from maskinv_lib.study.runs import (
+    FACTS,
+    LOG,
+    METRICS,
+    RESAMPLES,
+    RESTORE,
+    Run,
+    find_stage,
+    planned_runs,
+    sweep_runs,
+)
 from maskinv_lib.utils import files, paths
 
 EVALUATION_FILES = (METRICS, RESAMPLES)
@@ -68,8 +80,10 @@ def publish(profile: Profile, stage: str | None = None) -> None:
     with _replacing(target, lists=stage is None) as new:
         if stage is not None and target.exists():
             shutil.copytree(target, new, dirs_exist_ok=True)
-        for run in runs:
-            _publish_run(run, new)
+        for name, of_stage in groupby(sorted(runs, key=lambda run: run.name), key=lambda run: run.name):
+            _publish_stage(list(of_stage), new / RESTORE / f"{name}.zip")
+        for run in (run for run in runs if run.seed == 0 and run.is_rung):
+            _publish_notebooks(run, new)
         if stage is None:
             _publish_reports(runs, new, profile)
     print(f"Published {len(runs)} finished run(s) of {profile.name} to {target}.")
@@ -138,7 +152,7 @@ def _replacing(target: Path, lists: bool) -> Iterator[Path]:
         with files.in_place_of(target, new), _kept(*texts):
             if lists:
                 renew_index()
-                renew_readme(texts[1], target)
+                renew_readme(texts[1])
     finally:
         shutil.rmtree(holder, ignore_errors=True)
         with contextlib.suppress(OSError):  # it is not empty
@@ -158,28 +172,33 @@ def _kept(*paths: Path) -> Iterator[None]:
         raise
 
 
-def _evaluation_key(folder: Path) -> str | None:
+def _evaluation_key(folder: Path | zipfile.Path) -> str | None:
     path = folder / METRICS
     return files.read_json(path).get("key") if path.exists() else None
 
 
-def _publish_run(run: Run, target: Path) -> None:
-    folder = target / "stages" / run.name / f"seed-{run.seed}"
-    _copy(run.folder / LOG, folder / LOG)
-    for path in (test.evaluation_folder / name for test in run.evaluations for name in EVALUATION_FILES):
-        _copy(path, folder / path.relative_to(run.folder))
-    facts = files.read_json(run.folder / FACTS)
-    files.write_json(folder / FACTS, {name: facts[name] for name in PUBLISHED_FACTS if name in facts})
-    if run.seed == 0 and run.is_rung:
-        for job in jobs.run_jobs(run)[:2]:  # of further benchmarks only the comparison is published
-            suffix = run.profile.suffix(job.run.tested_on) if job.kind == "evaluate" else ""
-            name = f"{run.stage.name}-{job.kind}{suffix}.ipynb"
-            _publish_notebook(job, target / "notebooks" / name)
+def _publish_stage(runs: list[Run], archive: Path) -> None:
+    """Write the numbers of a stage's finished seeds into its archive; other seeds that are in it stay."""
+    contents = files.read_archive(archive)
+    for run in runs:
+        facts = files.read_json(run.folder / FACTS)
+        facts = {name: facts[name] for name in PUBLISHED_FACTS if name in facts}
+        paths_of = [test.evaluation_folder / name for test in run.evaluations for name in EVALUATION_FILES]
+        names = {path.relative_to(run.folder).as_posix(): path for path in [run.folder / LOG, *paths_of]}
+        own = {name: path.read_bytes() for name, path in names.items()} | {FACTS: files.json_text(facts).encode()}
+        contents |= {f"seed-{run.seed}/{name}": content for name, content in own.items()}
+    files.write_archive(archive, contents)
 
 
-def _copy(source: Path, target: Path) -> None:
+def _publish_notebooks(run: Run, target: Path) -> None:
+    for job in jobs.run_jobs(run)[:2]:  # of further benchmarks only the comparison is published
+        suffix = run.profile.suffix(job.run.tested_on) if job.kind == "evaluate" else ""
+        _publish_notebook(job, target / "notebooks" / f"{run.stage.name}-{job.kind}{suffix}.ipynb")
+
+
+def _copy(source: Path | zipfile.Path, target: Path) -> None:
     with files.whole_file(target) as temporary:
-        shutil.copyfile(source, temporary)
+        temporary.write_bytes(source.read_bytes())
 
 
 def _publish_notebook(job: jobs.Job, target: Path) -> None:
@@ -210,7 +229,18 @@ def _publish_reports(runs: list[Run], target: Path, profile: Profile) -> None:
         _copy(path, target / path.relative_to(folder))
     about = {"profile": profile.name, "idea": profile.idea, "took": _time_per_seed(folder, runs)}
     about |= {"benchmarks": [benchmark.name for benchmark in profile.benchmarks], "caveat": caveat(profile)}
+    about |= {"people": profile.faces.people, "scale": _scale(profile)}
     files.write_json(target / "profile.json", about)
+
+
+def _scale(profile: Profile) -> dict[str, int | str]:
+    """Return the size of a study for the table of scale (``index.SCALE``), without what its tables say."""
+    faces, people = profile.faces, profile.faces.config("train").get("train")
+    pictures, spent = faces.training_count, profile.schedule.budget
+    scale = {"network": f"{profile.network}, {profile.embedding_size}-D", "faces in training": spent}
+    scale |= {"people": people} if people else {}
+    scale |= {"pictures": pictures, "passes": f"{spent / pictures:.1f}"} if pictures else {}
+    return scale | ({"test people": faces.test} if faces.publishable else {})
 
 
 def openings(profile: Profile) -> str:
@@ -297,16 +327,18 @@ def restore(profile: Profile, stage: str | None = None) -> None:
 
 def _published_runs(profile: Profile, stage: str | None) -> list[Run]:
     """Return the published runs of a profile, of one stage or of all."""
-    source = results_folder(profile) / "stages"
     names = [*profile.methods, *dict.fromkeys(run.name for run in sweep_runs(profile))]
     names = names if stage is None else [find_stage(stage, profile).name]
-    folders = [(name, folder) for name in names for folder in sorted((source / name).glob("seed-*"))]
-    if not folders:
-        raise FileNotFoundError(f"No published stage of {profile.name} below {source}.")
-    seeds = [int(folder.name.removeprefix("seed-")) for _, folder in folders]
+    folder = results_folder(profile) / RESTORE
+    contents = {name: files.read_archive(folder / f"{name}.zip") for name in names}
+    found = {(name, path.partition("/")[0]) for name, parts in contents.items() for path in parts}
+    if not found:
+        raise FileNotFoundError(f"No published stage of {profile.name} below {folder}.")
+    seeds = sorted({int(seed.removeprefix("seed-")) for _, seed in found})
     planned = planned_runs(profile, range(max(seeds) + 1))
     runs = {(run.name, run.seed): run for run in [*planned, *sweep_runs(profile)]}
-    return [runs[name, seed] for (name, _), seed in zip(folders, seeds, strict=True) if (name, seed) in runs]
+    ordered = [(name, seed) for name in names for seed in seeds if (name, f"seed-{seed}") in found]
+    return [runs[key] for key in ordered if key in runs]
 
 
 def _to_restore(run: Run) -> tuple[str, list[made.Made]]:
@@ -331,9 +363,9 @@ def _differs(part: made.Made) -> bool:
     return faults is None or not faults.keys().isdisjoint((*part.files, part.note))
 
 
-def _published(run: Run, path: Path) -> Path:
+def _published(run: Run, path: Path) -> Path | zipfile.Path:
     """Return the published copy of a file in a run's folder."""
-    return results_folder(run.profile) / "stages" / run.name / f"seed-{run.seed}" / path.relative_to(run.folder)
+    return files.inside(run.published_archive, f"seed-{run.seed}/{path.relative_to(run.folder).as_posix()}")
 
 
 def _restore_parts(run: Run, parts: list[made.Made]) -> None:

@@ -14,7 +14,7 @@ from maskinv_lib.evaluation.metrics import Metric
 from maskinv_lib.evaluation.rankings import Gap, Standing
 from maskinv_lib.evaluation.uncertainty import pairs, seed_differences
 from maskinv_lib.pipeline import records
-from maskinv_lib.reports import comparison, figures, tables
+from maskinv_lib.reports import comparison, figures, findings, tables
 from maskinv_lib.reports.comparison import Results
 from maskinv_lib.study.ablation import BASELINE
 from maskinv_lib.study.methods import OTHER_MASKS
@@ -50,7 +50,7 @@ def reference_of(profile: Profile, question: str) -> str:
 
 
 def compare_methods(results: Results, profile: Profile, *, question: str) -> list[Markdown | Styler | Figure]:
-    """Return a question's outputs for a notebook: its methods, a figure, and differences to the rung that they change.
+    """Return a question's outputs: its methods, a figure with what it shows, and differences to the rung they change.
 
     Where the study contains none of its methods, one sentence says how to run them.
     """
@@ -67,7 +67,7 @@ def compare_methods(results: Results, profile: Profile, *, question: str) -> lis
     for rung in (rung for rung in rungs if question in BUILT_ON_RUNGS and rung in results):
         differences.append(_difference_table({name: results[name] for name in (rung, *methods)}, rung))
     own = {name: results[name] for name in methods}
-    return [tables.stages(own), figures.stage_rates(rates, seeds=seeds), *differences]
+    return [tables.stages(own), figures.stage_rates(rates, seeds=seeds), findings.of_rates(rates), *differences]
 
 
 def _difference_table(results: Results, reference: str) -> Styler:
@@ -76,13 +76,16 @@ def _difference_table(results: Results, reference: str) -> Styler:
     return tables.against(standings, names=[name for name in results if name != reference], caption=caption)
 
 
-def compare_rungs(results: Results, profile: Profile) -> Figure | Markdown:
-    """Draw the differences of the rungs trained with masks to ``REFERENCE``, over the same seeds and people."""
+def compare_rungs(results: Results, profile: Profile) -> list[Figure | Markdown]:
+    """Return a figure of the paired differences of the rungs trained with masks to ``REFERENCE``, and what it shows.
+
+    Where no other rung saw masks, one sentence says so.
+    """
     reference = profile.stands_for.get(REFERENCE, REFERENCE)
     rungs = comparison.rungs_of(results, profile)
     masked = {name: seeds for name, seeds in rungs.items() if seeds[0].run.plan.mask_probability}
     if set(masked) <= {reference}:
-        return Markdown(f"Except for {reference} no rung saw masks.")
+        return [Markdown(f"Except for {reference} no rung saw masks.")]
     evaluations, panels, dots = comparison.evaluations_of(masked), {}, {}
     for case in comparison.conditions(masked):
         gaps = {row.stage: row.to_reference for row in _standings(masked, case, reference)}
@@ -90,7 +93,8 @@ def compare_rungs(results: Results, profile: Profile) -> Figure | Markdown:
         panels[title] = {name: _gap_metric(gaps[name]) for name in names}
         sides = {name: pairs(evaluations, name, reference, case)[1:] for name in names}
         dots[title] = {name: seed_differences(*parts, "eer").tolist() for name, parts in sides.items()}
-    return figures.stage_rates(panels, seeds=dots, label=f"EER minus that of\n{reference}, points")
+    figure = figures.stage_rates(panels, seeds=dots, label=f"EER minus that of\n{reference}, points")
+    return [figure, findings.of_differences(panels, reference)]
 
 
 def _gap_metric(gap: Gap) -> Metric:
@@ -168,9 +172,11 @@ def sweep_panels(results: Results, profile: Profile, sweep: Sweep) -> dict[str, 
     }
 
 
-def sweep_figure(results: Results, profile: Profile, sweep: Sweep) -> Figure:
-    """Draw a sweep: EER against its setting, a panel per condition."""
-    return figures.sweep(sweep_panels(results, profile, sweep), x_label=sweep.axis, log_x=sweep.logarithmic)
+def sweep_figure(results: Results, profile: Profile, sweep: Sweep) -> list[Figure | Markdown]:
+    """Return a figure of a sweep, EER against its setting, a panel per condition, and what it shows."""
+    panels = sweep_panels(results, profile, sweep)
+    figure = figures.sweep(panels, x_label=sweep.axis, log_x=sweep.logarithmic)
+    return [figure, findings.of_sweep(panels, sweep.axis)]
 
 
 def sweep_frame(results: Results, profile: Profile) -> pd.DataFrame:

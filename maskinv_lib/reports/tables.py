@@ -200,20 +200,19 @@ def contrasts(
 ) -> Styler:
     """Return a row per contrast and condition that decides a claim: difference in points with its interval.
 
-    p and verdict belong to the whole contrast and are in its first row.
+    The verdict belongs to the whole contrast and is in its first row.
     """
     sentences = {claim.number: claim.sentence for claim in claims}
     columns = ["claim", "contrast", "condition", "metric", "difference in points"]
-    columns += ["p (Holm)", "seeds", "verdict", "note"]
+    columns += ["seeds", "verdict", "note"]
     rows, previous = [], (None, "")
     for row in (row for row in differences if row.claim is not None):
         contrast = in_words(row.stage, row.against)
         claim = f"{row.claim}. {sentences[row.claim]}" if row.claim != previous[0] else ""
         repeated, previous = (row.claim, contrast) == previous, (row.claim, contrast)
         number = "" if row.difference is None else _numbers(row.difference, row.low, row.high, 100, 2)
-        p = "" if row.p_holm is None else "< 0.001" if row.p_holm < 0.001 else f"{row.p_holm:.3f}"
         names = ["" if repeated else contrast, title(row.condition, row.mask_kinds)]
-        decision = ["", row.seeds, ""] if repeated else [p, row.seeds, row.verdict]
+        decision = [row.seeds, "" if repeated else row.verdict]
         rows.append([claim, *names, HEADINGS[row.metric].removesuffix(" %"), number, *decision, row.note])
     return _unlabelled(rows, columns, caption)
 

@@ -278,8 +278,14 @@ def _line(stage: str, setting: str, values: tuple, default: object) -> tuple[Poi
     )
 
 
-GUIDANCE = _line("maskinv-lambda3000", "lambda", (0.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0), 3000.0)
-"""At one learning rate, from the same initial weights: maskinv-lg, a rung with its own rate, is not one of these."""
+STRENGTHS = {0.0: "elasticface-arc-aug", 100.0: "maskinv-lg", 400.0: LAMBDA_400.name, 3000.0: "maskinv-lambda3000"}
+"""Lambda -> the stage from random weights that trains with it; without guidance, it is the one with masks alone."""
+
+GUIDANCE = tuple(
+    Point(x=x, stage=STRENGTHS.get(x, "maskinv-lambda3000"), overrides={} if x in STRENGTHS else {"lambda": x})
+    for x in (0.0, 30.0, 100.0, 400.0, 1000.0, 3000.0, 10000.0)
+)
+"""Lambda from none to far above the paper's, with one learning rate and the same initial weights."""
 
 SWEPT = {
     "masks alone": "elasticface-arc-aug",

@@ -6,6 +6,7 @@ Read without torch, because the workflow reads it at the start of every job.
 import ast
 import dataclasses
 import sys
+import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,11 +17,14 @@ from maskinv_lib.study.methods import OTHER_MASKS
 from maskinv_lib.study.plan import Plan, check, override, parse_overrides, plan
 from maskinv_lib.study.profiles import get_profile, known_stages, seed_range
 from maskinv_lib.study.recipes import Point, Profile, Stage
-from maskinv_lib.utils import checks, fingerprints, paths
+from maskinv_lib.utils import checks, files, fingerprints, paths
 from maskinv_lib.utils.files import content_hash
 
 MODEL, FACTS, LOG = "model.safetensors", "run.json", "log.jsonl"
 """Files of a training: the network or head, its facts, one line per logged step."""
+
+RESTORE = "restore"
+"""The folder of a profile's published results with one zip file per stage, for the computer and not for readers."""
 
 METRICS, RESAMPLES = "metrics.json", "resamples.npz"
 """Files of an evaluation: numbers and curves, and the rates in every resample."""
@@ -153,10 +157,15 @@ class Run:
         return list(dict.fromkeys(run.folder / MODEL for run in needed))
 
     @property
-    def published_folder(self) -> Path:
-        """The folder of this run's published numbers."""
-        folder = paths.results() / self.profile.name / "stages" / self.name / f"seed-{self.seed}"
-        return folder / self.profile.subfolder(self.tested_on)
+    def published_archive(self) -> Path:
+        """The zip file with the published numbers of this run and of the same stage with other seeds."""
+        return paths.results() / self.profile.name / RESTORE / f"{self.name}.zip"
+
+    @property
+    def published_folder(self) -> Path | zipfile.Path:
+        """The folder of this run's published evaluation, inside ``published_archive``."""
+        parts = (f"seed-{self.seed}", self.profile.subfolder(self.tested_on))
+        return files.inside(self.published_archive, "".join(f"{part}/" for part in parts if part))
 
     @property
     def evaluations(self) -> "list[Run]":

@@ -1,14 +1,18 @@
-"""Atomic file writes, JSON and hashes of content, and locks that end with the process that holds them."""
+"""Atomic file writes, JSON, archives and hashes of content, and locks that end with the process that holds them."""
 
 import contextlib
 import errno
 import fcntl
 import hashlib
+import io
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 
@@ -113,23 +117,28 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Write ``value`` atomically as indented JSON with sorted keys; NaN and infinity raise ValueError."""
-    write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    write_text(path, json_text(value))
 
 
-def read_json(path: Path) -> dict:
+def json_text(value: object) -> str:
+    """Return ``value`` as indented JSON with sorted keys; NaN and infinity raise ValueError."""
+    return json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def read_json(path: Path | zipfile.Path) -> dict:
     """Read a JSON object from a file; the error for a missing or damaged file names it."""
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except ValueError as error:
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, *DAMAGED_ARCHIVE) as error:
         raise ValueError(f"{path} is not valid JSON ({error}). Delete it and run again what wrote it.") from None
     if not isinstance(value, dict):
         raise ValueError(f"{path} holds no JSON object, but {value!r:.60}. Delete it and run again what wrote it.")
     return value
 
 
-def read_json_lines(path: Path) -> list[dict]:
+def read_json_lines(path: Path | zipfile.Path) -> list[dict]:
     """Read the records of a file with one JSON object per line, [] for no file (``parsed_lines``)."""
-    return parsed_lines(Path(path).read_bytes()) if Path(path).exists() else []
+    return parsed_lines(path.read_bytes()) if path.exists() else []
 
 
 def parsed_lines(data: bytes) -> list[dict]:
@@ -142,6 +151,52 @@ def parsed_lines(data: bytes) -> list[dict]:
         with contextlib.suppress(ValueError):
             records.append(json.loads(line))
     return [record for record in records if isinstance(record, dict)]
+
+
+DAMAGED_ARCHIVE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
+"""What Python raises when it reads from an archive that was cut or changed."""
+
+
+def write_archive(path: Path, contents: Mapping[str, bytes]) -> None:
+    """Write a zip file atomically, from name -> content; equal contents give equal bytes, whatever their order."""
+    with whole_file(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(contents):
+            archive.writestr(zipfile.ZipInfo(name), contents[name], zipfile.ZIP_DEFLATED)  # without a date
+
+
+def read_archive(path: Path) -> dict[str, bytes]:
+    """Return name -> content of a zip file, {} for no file; a damaged one raises ValueError with its name."""
+    if not path.exists():
+        return {}
+    archive = _opened(path)
+    try:
+        return {name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
+    except DAMAGED_ARCHIVE as error:
+        raise ValueError(f"{path} is damaged ({error}). Take it from the repository again.") from None
+
+
+def inside(archive: Path, name: str) -> Path | zipfile.Path:
+    """Return the path of a file or folder inside a zip file; where there is no zip file, a path that does not exist.
+
+    A damaged zip file raises ValueError with its name.
+    """
+    return zipfile.Path(_opened(archive), name) if archive.exists() else archive / name
+
+
+def _opened(path: Path) -> zipfile.ZipFile:
+    status = path.stat()
+    return _in_memory(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=64)
+def _in_memory(path: Path, _time: int, _size: int) -> zipfile.ZipFile:
+    """Return a zip file, read as a whole; it names itself by its path."""
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(path.read_bytes()))
+    except DAMAGED_ARCHIVE as error:
+        raise ValueError(f"{path} is damaged ({error}). Take it from the repository again.") from None
+    archive.filename = str(path)
+    return archive
 
 
 def content_hash(value: object) -> str:

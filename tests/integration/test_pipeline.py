@@ -517,10 +517,7 @@ def test_a_benchmark_with_too_few_people_is_refused(fresh):
 
 def test_a_published_evaluation_is_opened_where_nothing_was_trained(ablation, fresh, tmp_path, shared):
     run = tiny.run_of(BASELINE)
-    folder = tmp_path / "results" / "tiny" / "stages" / BASELINE / "seed-0"
-    folder.mkdir(parents=True)
-    for name in ("metrics.json", "resamples.npz", "run.json"):
-        (folder / name).write_bytes((shared[0] / "tiny" / "seed-0" / BASELINE / name).read_bytes())
+    tiny.archive(shared[0], tmp_path / "results", BASELINE)
     published = evaluate.open_evaluation(run)
     assert "published results" in published.source
     assert published.evaluations[CASES[0]].metrics == ablation[1][BASELINE].evaluations[CASES[0]].metrics

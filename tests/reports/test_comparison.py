@@ -36,9 +36,7 @@ def test_a_missing_seed_names_the_command(ablation):
 
 def test_where_nothing_ran_the_published_stages_are_read(shared, ablation, fresh, tmp_path, monkeypatch):
     for name in tiny.RUNGS:
-        for seed in (0, 1):
-            target = tmp_path / "published/tiny/stages" / name / f"seed-{seed}"
-            shutil.copytree(shared[0] / "tiny/seed-0" / name, target)
+        tiny.archive(shared[0], tmp_path / "published", name, seeds=2)
     monkeypatch.setenv("MASKINV_RESULTS", str(tmp_path / "published"))
     rungs, source = comparison.read_results(tiny.profile())
     assert "published" in source and comparison.seeds_in_words(rungs) == "2 seeds"
@@ -46,10 +44,11 @@ def test_where_nothing_ran_the_published_stages_are_read(shared, ablation, fresh
 
 def test_numbers_of_other_code_or_settings_are_not_mixed_in(shared, fresh, tmp_path, monkeypatch):
     for name in tiny.RUNGS:
-        for target in (fresh / "tiny/seed-0" / name, tmp_path / "published/tiny/stages" / name / "seed-0"):
-            shutil.copytree(shared[0] / "tiny/seed-0" / name, target)
-            text = (target / "metrics.json").read_text()
-            (target / "metrics.json").write_text(text.replace('{"key":"', '{"key":"x', 1))
+        target = fresh / "tiny/seed-0" / name
+        shutil.copytree(shared[0] / "tiny/seed-0" / name, target)
+        text = (target / "metrics.json").read_text()
+        (target / "metrics.json").write_text(text.replace('{"key":"', '{"key":"x', 1))
+        tiny.archive(fresh, tmp_path / "published", name)
     with pytest.raises(ValueError, match=r"evaluated with other code or settings\. Make it again with: .*03-evaluate"):
         comparison.read_results(tiny.profile(), 1)
     shutil.rmtree(fresh / "tiny")
@@ -123,8 +122,7 @@ def test_figures_are_saved_twice(results):
 
 def test_a_stage_that_was_no_part_of_the_published_study_is_left_out(shared, ablation, fresh, tmp_path, monkeypatch):
     for name in tiny.RUNGS[:3]:
-        target = tmp_path / "published/tiny/stages" / name / "seed-0"
-        shutil.copytree(shared[0] / "tiny/seed-0" / name, target)
+        tiny.archive(shared[0], tmp_path / "published", name)
     monkeypatch.setenv("MASKINV_RESULTS", str(tmp_path / "published"))
     assert tuple(comparison.read_results(tiny.profile())[0]) == tiny.RUNGS[:3]
     with pytest.raises(FileNotFoundError, match="all its stages evaluated"):

@@ -17,8 +17,9 @@ from matplotlib.figure import Figure
 
 from maskinv_lib.evaluation.metrics import Metric, curve_of_scores
 from maskinv_lib.faces import Faces
-from maskinv_lib.reports import figures
+from maskinv_lib.reports import figures, sections
 from maskinv_lib.reports.look import LOOK
+from maskinv_lib.study.profiles import get_profile, known_stages
 from tests.conftest import ROOT
 from tests.evaluation.simulated import population
 
@@ -117,14 +118,15 @@ def test_rates_keep_their_order_with_intervals_and_seeds_in_per_cent():
     assert "small dots: seeds" in texts(figure)
 
 
-def test_panels_can_share_a_scale_and_contain_zero():
+def test_panels_share_a_scale_that_contains_zero_and_cut_nothing():
     panels = {"a": {STAGES[0]: metric(0.02, 0.01, 0.03)}, "b": {STAGES[0]: metric(0.2, 0.1, 0.3)}}
-    same = [axes.get_xlim() for axes in figures.stage_rates(panels, one_scale=True).axes]
-    assert same[0] == same[1] and same[0][0] == 0 and same[0][1] > 30
-    own = [axes.get_xlim()[1] for axes in figures.stage_rates(panels).axes]
-    assert own[0] < 5 < own[1]
+    same = [axes.get_xlim() for axes in figures.stage_rates(panels).axes]
+    assert same[0] == same[1] and same[0][0] < 0 and same[0][1] > 30
+    at_zero = figures.stage_rates({"a": {STAGES[0]: metric(0.0, 0.0, 0.0)}, "b": {STAGES[0]: metric()}}).axes[0]
+    mark = at_zero.transData.transform((0, 0))[0] - at_zero.get_window_extent().x0
+    assert mark > 8  # a mark at zero is wholly inside its panel
     below = figures.stage_rates({"a": {STAGES[0]: metric(-0.02, -0.03, -0.01)}}, label="points").axes[0]
-    assert below.get_xlim()[0] < -3 and below.get_xlim()[1] == 0 and below.get_xlabel() == "points"
+    assert below.get_xlim()[0] < -3 and below.get_xlim()[1] > 0 and below.get_xlabel() == "points"
 
 
 def test_training_curves_split_one_stages_loss_into_its_terms():
@@ -190,7 +192,7 @@ def test_four_panels_are_two_by_two():
     assert len({round(panel.get_position().x0, 2) for panel in axes}) == 2
 
 
-MANY = [*STAGES, *(f"method-{number}" for number in range(37))]
+MANY = [*STAGES, *(f"method-{number}" for number in range(45 - len(STAGES)))]
 
 
 def test_forty_five_rows_are_legible():
@@ -256,14 +258,29 @@ def test_a_sweep_leaves_a_gap_where_nothing_is_measurable():
     assert saved(figure) > 5000
 
 
-def test_the_lines_of_a_sweep_differ_in_colour_or_in_line():
+def test_the_lines_of_a_sweep_differ_in_colour_and_mark():
     names = [f"line {number}" for number in range(8)]
     styles = figures._distinct_styles([*names, "maskinv-hg"])
-    assert len({(style.color, str(style.linestyle)) for style in styles.values()}) == 9
-    assert len({styles[name].color for name in names[:4]}) == 4
+    assert len({style.color for style in styles.values()}) == len({style.marker for style in styles.values()}) == 9
     assert styles["maskinv-hg"] == figures.STYLES["maskinv-hg"]
-    assert styles["line 0"] == figures.style_of("line 0")
     assert figures._distinct_styles(names[:3]) == {name: styles[name] for name in names[:3]}
+
+
+def shown_together():
+    """Yield the stages that one figure of the comparison shows, for rendered and for real people."""
+    for name in ("laptop", "real"):
+        profile = get_profile(name, "all")
+        yield profile.stages
+        for question in sections.VARIED:
+            methods = [stage.name for stage in known_stages(profile).values() if stage.question == question]
+            rungs = [profile.stands_for.get(rung, rung) for rung in sections.SHOWN_TOO.get(question, ())]
+            yield tuple(dict.fromkeys([sections.reference_of(profile, question), *rungs, *methods]))
+
+
+def test_no_colour_and_no_mark_repeats_within_a_figure_of_the_comparison():
+    for stages in shown_together():
+        styles = [figures.style_of(stage) for stage in stages]
+        assert len({style.color for style in styles}) == len({style.marker for style in styles}) == len(stages), stages
 
 
 def test_the_look_is_that_of_seaborn_without_its_import():

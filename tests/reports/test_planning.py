@@ -1,7 +1,6 @@
 """The power of a study, computed before it runs from the variances of a published one."""
 
 import dataclasses
-import shutil
 
 import pandas as pd
 import pytest
@@ -22,8 +21,7 @@ MASKED = ("masked-masked", "unseen")
 def published(shared, ablation, tmp_path, monkeypatch):
     """The tiny study, published as if from two seeds; the committed plans lie elsewhere."""
     for name in tiny.RUNGS:
-        for seed in (0, 1):
-            shutil.copytree(shared[0] / "tiny/seed-0" / name, tmp_path / "tiny/stages" / name / f"seed-{seed}")
+        tiny.archive(shared[0], tmp_path, name, seeds=2)
     monkeypatch.setenv("MASKINV_RESULTS", str(tmp_path))
     monkeypatch.setattr(planning, "power_file", lambda profile: tmp_path / f"power-{profile.name}.csv")
     return tiny.profile()

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from maskinv_lib.__main__ import main
+from maskinv_lib.evaluation.verdicts import COLUMNS
 from maskinv_lib.pipeline.records import packed
 from maskinv_lib.reports import index, publishing
 from maskinv_lib.study import jobs, made
@@ -98,10 +99,10 @@ tiny,elasticface-arc,0,rendered-test,unmasked-unmasked,none,eer,0.021,,,10,100,
 tiny,elasticface-arc,0,rendered-test,masked-unmasked,unseen,eer,0.101,,,10,100,
 tiny,elasticface-arc,0,rendered-test,masked-masked,unseen,eer,0.203,,,10,100,
 """
-DIFFERENCES = """profile,claim,stage,against,condition,metric,difference,low,high,verdict
-tiny,1,elasticface-arc,elasticface-arc,masked-unmasked,eer,0.1,0.05,0.15,supported
-tiny,2,elasticface-arc-aug,elasticface-arc,masked-masked,eer,,,,not run
-tiny,,elasticface-arc-aug,elasticface-arc,masked-masked,fmr100,0.2,0.1,0.3,
+DIFFERENCES = f"""{",".join(COLUMNS)}
+tiny,1,elasticface-arc,elasticface-arc,2,rendered-test,masked-unmasked,unseen,eer,0.1,0.05,0.15,0.01,supported
+tiny,2,elasticface-arc-aug,elasticface-arc,0,rendered-test,masked-masked,unseen,eer,,,,,not run
+tiny,,elasticface-arc-aug,elasticface-arc,2,rendered-test,masked-masked,unseen,fmr100,0.2,0.1,0.3,,
 """
 
 
@@ -129,6 +130,11 @@ def published(below: str = "") -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
+def archived(stage: str) -> dict[str, bytes]:
+    """Return the published files of a stage, by their name inside its archive."""
+    return files.read_archive(paths.results() / "tiny/restore" / f"{stage}.zip")
+
+
 def published_bytes() -> dict[str, bytes]:
     return {name: (paths.results() / name).read_bytes() for name in published()}
 
@@ -138,23 +144,22 @@ def published_bytes() -> dict[str, bytes]:
 
 def test_a_study_publishes_numbers_plots_and_notebooks_and_nothing_else(finished, profile):
     publishing.publish(profile)
-    stages = [
-        f"stages/{name}/seed-{seed}/{file}"
-        for name in profile.stages
-        for seed in range(2)
-        for file in ("log.jsonl", "metrics.json", "resamples.npz", "run.json")
-    ]
+    stages = [f"restore/{name}.zip" for name in profile.stages]
+    for stage in stages:
+        inside = files.read_archive(paths.results() / "tiny" / stage)
+        kept = ("log.jsonl", "metrics.json", "resamples.npz", "run.json")
+        assert set(inside) == {f"seed-{seed}/{file}" for seed in range(2) for file in kept}
     notebooks = [f"notebooks/{name}-{kind}.ipynb" for name in profile.stages for kind in ("train", "evaluate")]
     notebooks += ["notebooks/compare.ipynb", "notebooks/faces-and-masks.ipynb"]
     rest = ["figures/ladder.svg", "profile.json", "tables/differences.csv", "tables/metrics.csv"]
     assert published("tiny") == sorted(stages + notebooks + rest)
-    suffixes = {".ipynb", ".json", ".jsonl", ".npz", ".csv", ".svg", ".md"}
+    suffixes = {".ipynb", ".json", ".zip", ".csv", ".svg", ".md"}
     assert {path.suffix for path in paths.results().rglob("*") if path.is_file()} <= suffixes
 
 
 def test_published_facts_name_no_machine(finished, profile):
     publishing.publish(profile)
-    facts = files.read_json(paths.results() / "tiny/stages/kd-only/seed-1/run.json")
+    facts = json.loads(archived("kd-only")["seed-1/run.json"])
     assert facts["status"] == "finished" and facts["threads"] == 1
     assert not {"commit", "device"} & set(facts)
 
@@ -221,16 +226,18 @@ def test_a_stale_run_is_not_published(finished, profile):
     with pytest.raises(FileNotFoundError, match="Not every stage has every seed: maskinv-lg seed 1"):
         publishing.publish(profile)
     publishing.publish(profile, "maskinv-lg")
-    assert "tiny/stages/maskinv-lg/seed-0/metrics.json" in published()
-    assert "tiny/stages/maskinv-lg/seed-1/metrics.json" not in published()
+    assert "seed-0/metrics.json" in archived("maskinv-lg") and "seed-1/metrics.json" not in archived("maskinv-lg")
 
 
 def test_one_stage_is_published_alone(profile, capsys):
     for seed in range(3):
         finish(tiny.run_of("elasticface-arc", seed=seed))
     publishing.publish(profile, "elasticface-arc")
-    folders = {Path(name).parent.name for name in published("tiny/stages")}
-    assert folders == {"seed-0", "seed-1", "seed-2"}
+    assert {name.partition("/")[0] for name in archived("elasticface-arc")} == {"seed-0", "seed-1", "seed-2"}
+    shutil.rmtree(paths.runs())
+    finish(tiny.run_of("elasticface-arc", seed=3))
+    publishing.publish(profile, "elasticface-arc")  # other seeds that were published stay
+    assert {name.partition("/")[0] for name in archived("elasticface-arc")} == {f"seed-{n}" for n in range(4)}
     assert not [name for name in published() if name.endswith("safetensors")]
     assert "Published 3 finished run(s) of tiny" in capsys.readouterr().out
 
@@ -319,7 +326,7 @@ def test_stale_runs_are_replaced_by_published_ones_that_fit(only_results, profil
 
 
 def test_publish_and_restore_are_a_round_trip(only_results, profile):
-    before = {name: content for name, content in published_bytes().items() if "stages" in name}
+    before = {name: content for name, content in published_bytes().items() if "restore" in name}
     publishing.restore(profile)
     for name in profile.stages:
         publishing.publish(profile, name)
@@ -341,7 +348,7 @@ def test_the_index_has_rates_and_verdicts_and_links_only_what_exists(finished, p
     first = "| 1. Masks hurt a network trained without them. | elasticface-arc − itself unmasked | supported |"
     assert f"{first} masked-unmasked 10.00 [5.00, 15.00] |" in text
     assert "elasticface-arc-aug − elasticface-arc | not run |  |" in text and "20.00" not in text
-    assert text.count("| not run |") == len(re.findall(r"^\| \d\.", text, re.MULTILINE)) - 1
+    assert "\n## Verdicts\n" in text and "\n## Scale\n" in text
     assert "for claim 3, any line does" in text
     row = {"condition": "unmasked-unmasked", "metric": "fmr100", "difference": "0.1423", "low": "0.1", "high": "0.2"}
     assert index._points(row) == "FMR100, unmasked-unmasked 14.23 [10.00, 20.00]"
@@ -358,23 +365,77 @@ def test_the_index_lists_every_published_profile(finished, profile):
     publishing.publish(profile)
     shutil.copytree(paths.results() / "tiny", paths.results() / "other")
     facts = paths.results() / "other" / "profile.json"
-    facts.write_text(json.dumps({"profile": "other", "idea": "Another."}))
-    assert re.findall(r"^## (\w+)", index.index(), re.MULTILINE) == ["other", "tiny"]
+    facts.write_text(json.dumps({"profile": "other", "idea": "Another.", "people": "rendered"}))
+    assert re.findall(r"^## (\w+)", index.index(), re.MULTILINE) == ["Verdicts", "Scale", "other", "tiny"]
 
 
-def test_the_readme_shows_the_output_of_the_published_laptop_study(tmp_path):
-    target, readme = tmp_path / "laptop", tmp_path / "README.md"
+def test_the_readme_shows_the_output_of_the_published_laptop_study(profile, tmp_path):
+    target, readme = paths.results() / "laptop", tmp_path / "README.md"
     files.write_text(target / "tables/metrics.csv", METRICS)
-    files.write_json(target / "profile.json", {"took": {"seconds": 900, "seeds": 5}})
-    readme.write_text(f"before\n{index.OUTPUT_MARKS[0]}\nold\n{index.OUTPUT_MARKS[1]}\nafter\n")
+    files.write_json(target / "profile.json", {"took": {"seconds": 900, "seeds": 5}, "people": "rendered"})
+    readme.write_text(f"before\n{index.OUTPUT}\nold\n{index.END}\nafter\n{index.VERDICTS}\nold\n{index.END}\n")
     for _ in range(2):
-        index.renew_readme(readme, target)
+        index.renew_readme(readme)
     text = readme.read_text()
-    assert text.startswith("before\n") and text.endswith(f"{index.OUTPUT_MARKS[1]}\nafter\n") and "old" not in text
+    assert text.startswith("before\n") and text.count("old") == 1  # no study has verdicts
     assert "2.10" in text and "One seed took 15 minutes of one core (mean of 5 seeds)" in text
     readme.write_text("no marks")
-    index.renew_readme(readme, target)
+    index.renew_readme(readme)
     assert readme.read_text() == "no marks"
+
+
+def test_readme_and_index_have_the_verdicts_of_every_current_study(finished, profile, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"{index.VERDICTS}\n{index.END}\nafter\n")
+    publishing.publish(profile)
+    first = readme.read_text()
+    assert "(results/tiny/figures/differences.png)" in first and "| claim | tiny |" in first
+    assert "| 1. Masks hurt a network trained without them. | supported: +10.00 |" in first
+    assert "**What this means** (tiny). A network trained without masks has an EER of 2.10 % without masks" in first
+    larger = paths.results() / "larger"
+    shutil.copytree(paths.results() / "tiny", larger)
+    facts = files.read_json(larger / "profile.json")
+    facts["scale"]["faces in training"] += 1
+    files.write_json(larger / "profile.json", facts | {"profile": "larger"})
+    put(larger / "tables/differences.csv", DIFFERENCES.replace("supported", "undecided"))
+    index.renew_readme(readme)
+    assert "| claim | larger | tiny |" in readme.read_text() and "results/larger/figures" in readme.read_text()
+    changed = "Verdicts that change with scale: claim 1 (larger: undecided, tiny: supported)."
+    assert changed in readme.read_text() and changed in index.index()
+    files.write_json(larger / "profile.json", facts | {"profile": "larger", "older": "made before"})
+    index.renew_readme(readme)
+    assert readme.read_text() == first
+
+
+def test_the_index_has_the_scale_of_every_study_beside_that_of_the_paper(finished, profile):
+    publishing.publish(profile)
+    header, _, paper, tiny_row = re.findall(r"^\| .*faces in training.*\n(?:.*\n){3}", index.index(), re.M)[
+        0
+    ].splitlines()
+    assert header.startswith("| study | people | pictures | passes | network |") and "85,742" in paper
+    cells = dict(zip(header.split(" | "), tiny_row.split(" | "), strict=True))
+    assert cells["people"] == "4" and cells["faces in training"] == "52" and cells["passes"] == "3.2"
+    assert cells["teacher's EER"] == "2.10 %" and cells["test people"] == "20"
+
+
+def test_numbers_of_papers_are_shown_where_somebody_fills_them_in(finished, profile):
+    publishing.publish(profile)
+    path = paths.results() / index.PUBLISHED
+    assert (paths.root() / "results" / index.PUBLISHED).read_text() == ",".join(index.PUBLISHED_COLUMNS) + "\n"
+    assert "papers print" not in index.index()
+    head = ",".join(index.PUBLISHED_COLUMNS)
+    put(path, f'{head}\nelasticface-arc,rendered-test,masked-masked,unseen,eer,0.0123,"a paper, table 2"\n')
+    assert "| elasticface-arc | rendered-test | masked-masked | unseen | eer | 1.23 |" in index.index()
+    assert "a paper, table 2 |" in index.index()
+    for wrong in ("eer,12.3,x", "eer,many,x", "err,0.1,x"):
+        put(path, f"{head}\nelasticface-arc,rendered-test,masked-masked,unseen,{wrong}\n")
+        with pytest.raises(
+            ValueError, match=r"published\.csv, line 2: metric .* Give one of eer.* fraction from 0 to 1"
+        ):
+            index.index()
+    put(path, "stage,value\nx,1\n")
+    with pytest.raises(ValueError, match=r"published\.csv has the columns stage, value, not stage, benchmark"):
+        index.index()
 
 
 def test_the_index_ranks_many_methods_and_not_a_few(tmp_path):
@@ -498,7 +559,7 @@ def test_a_file_changed_with_its_old_time_and_size_is_not_published_either(finis
 
 
 STEPS = [(step, None) for step in ("_copy", "clean", "renew_index", "renew_readme", "in place", "interrupted")]
-STEPS += [(step, "kd-only") for step in ("_copy", "clean", "in place")]
+STEPS += [(step, "kd-only") for step in ("_publish_stage", "clean", "in place")]
 
 
 @pytest.mark.parametrize(("step", "stage"), STEPS)
@@ -532,8 +593,22 @@ def test_a_publication_that_fails_changes_nothing(finished, profile, monkeypatch
 
 @pytest.mark.parametrize("name", ["metrics.json", "resamples.npz", "run.json", "log.jsonl"])
 def test_a_cut_published_file_is_named_and_nothing_is_restored(only_results, profile, name):
-    cut(paths.results() / "tiny/stages/maskinv-hg/seed-1" / name)
-    with pytest.raises((OSError, ValueError), match=rf"maskinv-hg/seed-1/{name}"):
+    archive = paths.results() / "tiny/restore/maskinv-hg.zip"
+    contents = archived("maskinv-hg")
+    files.write_archive(archive, contents | {f"seed-1/{name}": contents[f"seed-1/{name}"][:-7]})
+    with pytest.raises((OSError, ValueError), match=rf"maskinv-hg.zip/seed-1/{name}"):
+        publishing.restore(profile)
+    assert not paths.runs().exists() or everything(paths.runs()) == {}
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed"])
+def test_a_damaged_archive_is_named_and_nothing_is_restored(only_results, profile, damage):
+    archive = paths.results() / "tiny/restore/maskinv-hg.zip"
+    content = archive.read_bytes()
+    middle = len(content) // 3
+    changed = content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :]
+    archive.write_bytes(changed if damage == "changed" else content[:-30])
+    with pytest.raises(ValueError, match=r"maskinv-hg\.zip is damaged .*Take it from the repository again"):
         publishing.restore(profile)
     assert not paths.runs().exists() or everything(paths.runs()) == {}
 
@@ -567,7 +642,9 @@ def test_what_is_damaged_in_runs_is_restored(only_results, profile, capsys):
 
 
 def test_a_seed_that_no_study_has_is_not_restored(only_results, profile):
-    folder = paths.results() / "tiny/stages"
-    shutil.copytree(folder / "kd-only/seed-1", folder / "arcface/seed-1")
+    files.write_archive(
+        paths.results() / "tiny/restore/arcface.zip",
+        {name: content for name, content in archived("kd-only").items() if name.startswith("seed-1/")},
+    )
     publishing.restore(dataclasses.replace(profile, others=("arcface",), other_seeds=1))
     assert {path.parent.name for path in paths.runs().rglob("metrics.json")} == set(profile.stages)

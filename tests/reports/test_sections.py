@@ -95,7 +95,8 @@ def test_the_ranking_uses_only_seeds_that_every_method_has(measured, ablation):
 
 
 def test_rungs_trained_with_masks_are_compared_with_masks_alone(measured, ablation):
-    figure = sections.compare_rungs(measured, tiny.profile())
+    figure, shows = sections.compare_rungs(measured, tiny.profile())
+    assert shows.data.startswith(f"**What it shows.** Against {AUG}")
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert names == ["kd-only", "maskinv-lg", "maskinv-lambda3000", "maskinv-hg"]
     rates = [measured[name][0].evaluations["masked-masked", "unseen"].metrics["eer"].value for name in (names[0], AUG)]
@@ -103,7 +104,8 @@ def test_rungs_trained_with_masks_are_compared_with_masks_alone(measured, ablati
     assert any(x == pytest.approx(100 * (rates[0] - rates[1])) for x in drawn)
     assert "elasticface-arc-aug, points" in figure.axes[0].get_xlabel()
     few = {name: measured[name] for name in ("elasticface-arc", AUG)}
-    assert isinstance(sections.compare_rungs(few, tiny.profile()), Markdown)
+    (sentence,) = sections.compare_rungs(few, tiny.profile())
+    assert isinstance(sentence, Markdown)
 
 
 def test_power_needs_two_seeds(measured, ablation):
@@ -122,7 +124,8 @@ def test_sweeps_mix_rungs_with_runs_of_their_own(measured, ablation):
     panels = sections.sweep_panels(results, profile, sweep)
     lines = next(iter(panels.values()))["guided"]
     assert [x for x, _, _ in lines] == [0.25, 0.5] and [len(seeds) for _, _, seeds in lines] == [1, 2]
-    assert isinstance(sections.sweep_figure(results, profile, sweep), Figure)
+    figure, shows = sections.sweep_figure(results, profile, sweep)
+    assert isinstance(figure, Figure) and "Lowest EER by mask probability, unmasked" in shows.data
     frame = sections.sweep_frame(results, profile)
     assert isinstance(frame, pd.DataFrame) and len(frame) == 2 * len(panels)
     assert set(frame["sweep"]) == {"masks"} and (frame["low"] <= frame["eer"]).all()

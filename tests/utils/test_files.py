@@ -103,3 +103,28 @@ def test_a_folder_is_replaced_for_good_or_not_at_all(tmp_path, existed):
     with files.in_place_of(path, new):
         pass
     assert (path / "a.txt").read_text() == "after" and list((tmp_path / "hidden").iterdir()) == []
+
+
+def test_an_archive_is_written_the_same_whatever_the_order_and_read_without_unpacking(tmp_path):
+    contents = {"b/two.json": b'{"x": 2}', "a/one.txt": b"one" * 50}
+    files.write_archive(tmp_path / "one.zip", contents)
+    files.write_archive(tmp_path / "two.zip", dict(reversed(contents.items())))
+    assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
+    assert files.read_archive(tmp_path / "one.zip") == contents and files.read_archive(tmp_path / "none.zip") == {}
+    inside = files.inside(tmp_path / "one.zip", "b/")
+    assert files.read_json(inside / "two.json") == {"x": 2} and not (inside / "three.json").exists()
+    assert files.read_archive(tmp_path / "one.zip") == contents  # a path inside adds no folder to it
+    assert not files.inside(tmp_path / "none.zip", "b/").exists()
+    files.write_archive(tmp_path / "one.zip", {"b/two.json": b"[]"})
+    with pytest.raises(ValueError, match=r"one\.zip/b/two\.json holds no JSON object"):
+        files.read_json(files.inside(tmp_path / "one.zip", "b/") / "two.json")
+
+
+def test_a_damaged_archive_is_named(tmp_path):
+    path = tmp_path / "one.zip"
+    files.write_archive(path, {"a": bytes(range(200))})
+    content = path.read_bytes()
+    for damaged in (content[:-30], content[:60] + b"xxx" + content[63:], b"", b"text"):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"one\.zip is damaged .*Take it from the repository again"):
+            files.read_archive(path)
