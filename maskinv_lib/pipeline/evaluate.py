@@ -20,8 +20,7 @@ def evaluate_run(run: Run) -> Evaluated:
     """Evaluate ``run`` on its benchmark and write ``metrics.json`` and ``resamples.npz``."""
     models.check_models(run)  # an untrained run is an error before any face is rendered
     benchmark = benchmark_of(run.profile, run.benchmark)
-    if not run.profile.faces.publishable:
-        _record_opening(run)
+    _record_opening(run)
     evaluated = _evaluated(run, benchmark)
     write_evaluation(evaluated, benchmark.name)
     return evaluated

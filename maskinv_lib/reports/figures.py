@@ -239,7 +239,7 @@ def _marker_size(style: Style, size: float) -> float:
 
 
 def _draw_row(axes: Axes, row: int, stage: str, metric: Metric, seeds: Sequence[float], many: bool) -> None:
-    style, size, edge = (style_of(stage), 6, 0.5) if many else (style_of(stage), 8, 1)
+    style, size, edge = (style_of(stage), 6, 0.5) if many else (style_of(stage), 7, 0.7)
     if metric.value is None:
         font = {"color": "0.35", "va": "center", "fontsize": 7 if many else 8.5}
         axes.text(0.02, row, NOT_MEASURABLE, transform=axes.get_yaxis_transform(), **font)

@@ -174,6 +174,7 @@ def index() -> str:
         facts = files.read_json(folder / "profile.json")
         parts.append(f"## {facts['profile']}\n\n{facts['idea']}\n")
         parts.append(_duration(facts.get("took", {})))
+        parts.append(_opened(folder / "openings.csv"))
         parts.append(f"Older than the code: {facts['older']}\n" if "older" in facts else "")
         for tables in sorted(path.parent for path in (folder / "tables").rglob("metrics.csv")):
             parts.append(f"### {tables.name}\n" if tables.name != "tables" else "")
@@ -183,6 +184,19 @@ def index() -> str:
         parts.append(facts.get("caveat", "") + "\n")
         parts.append(_links(folder))
     return "\n".join([*parts, *_weights()])
+
+
+def _opened(path: Path) -> str:
+    """Return when each test set of a study was first used, and how often since, from its ``openings.csv``."""
+    by_benchmark: dict[str, list[dict[str, str]]] = {}
+    for row in csv_rows(path):
+        by_benchmark.setdefault(row["benchmark"], []).append(row)
+    first = {name: min(rows, key=lambda row: row["date"]) for name, rows in by_benchmark.items()}
+    texts = [
+        f"{name} on {row['date']} (commit {row['commit']}, {len(by_benchmark[name])} evaluations until now)"
+        for name, row in first.items()
+    ]
+    return f"Test sets were first opened: {', '.join(texts)}.\n" if texts else ""
 
 
 def _weights() -> list[str]:

@@ -178,8 +178,12 @@ def _evaluation_key(folder: Path | zipfile.Path) -> str | None:
 
 
 def _publish_stage(runs: list[Run], archive: Path) -> None:
-    """Write the numbers of a stage's finished seeds into its archive; other seeds that are in it stay."""
-    contents = files.read_archive(archive)
+    """Write the numbers of a stage's finished seeds into its archive; other seeds in it stay if they are up to date."""
+    before = files.read_archive(archive)
+    seeds = {int(name.partition("/")[0].removeprefix("seed-")) for name in before}
+    others = [dataclasses.replace(runs[0], seed=seed) for seed in seeds - {run.seed for run in runs}]
+    kept = tuple(f"seed-{other.seed}/" for other in others if _is_current(other))
+    contents = {name: content for name, content in before.items() if name.startswith(kept)}
     for run in runs:
         facts = files.read_json(run.folder / FACTS)
         facts = {name: facts[name] for name in PUBLISHED_FACTS if name in facts}
@@ -188,6 +192,11 @@ def _publish_stage(runs: list[Run], archive: Path) -> None:
         own = {name: path.read_bytes() for name, path in names.items()} | {FACTS: files.json_text(facts).encode()}
         contents |= {f"seed-{run.seed}/{name}": content for name, content in own.items()}
     files.write_archive(archive, contents)
+
+
+def _is_current(run: Run) -> bool:
+    """Return whether a run's published evaluations are those of today's code and settings."""
+    return all(_evaluation_key(test.published_folder) == test.evaluation_key for test in run.evaluations)
 
 
 def _publish_notebooks(run: Run, target: Path) -> None:
@@ -219,12 +228,11 @@ def _publish_notebook(job: jobs.Job, target: Path) -> None:
 
 
 def _publish_reports(runs: list[Run], target: Path, profile: Profile) -> None:
-    """Publish what combines all runs: notebooks, tables and figures, and for real people ``openings.csv``."""
+    """Publish what combines all runs: notebooks, tables, figures and ``openings.csv``."""
     folder = jobs.study_folder(profile)
     for job in jobs.profile_jobs(profile, runs):
         files.write_text(target / "notebooks" / f"{job.log.stem}.ipynb", clean(job.outputs[0]))
-    if not profile.faces.publishable:
-        files.write_text(target / "openings.csv", openings(profile))
+    files.write_text(target / "openings.csv", openings(profile))
     for path in sorted(path for kind in ("tables", "figures") for path in (folder / kind).rglob("*.*")):
         _copy(path, target / path.relative_to(folder))
     about = {"profile": profile.name, "idea": profile.idea, "took": _time_per_seed(folder, runs)}

@@ -99,6 +99,10 @@ tiny,elasticface-arc,0,rendered-test,unmasked-unmasked,none,eer,0.021,,,10,100,
 tiny,elasticface-arc,0,rendered-test,masked-unmasked,unseen,eer,0.101,,,10,100,
 tiny,elasticface-arc,0,rendered-test,masked-masked,unseen,eer,0.203,,,10,100,
 """
+OPENINGS = """date,benchmark,stage,seed,commit,key
+2031-02-03,rendered-test,kd-only,1,abc,2
+2031-02-01,rendered-test,kd-only,0,def,1
+"""
 DIFFERENCES = f"""{",".join(COLUMNS)}
 tiny,1,elasticface-arc,elasticface-arc,2,rendered-test,masked-unmasked,unseen,eer,0.1,0.05,0.15,0.01,supported
 tiny,2,elasticface-arc-aug,elasticface-arc,0,rendered-test,masked-masked,unseen,eer,,,,,not run
@@ -118,6 +122,7 @@ def finished(profile):
     put(folder / "tables" / "metrics.csv", METRICS)
     put(folder / "tables" / "differences.csv", DIFFERENCES)
     put(folder / "figures" / "ladder.svg", "<svg/>")
+    put(folder / "openings.csv", OPENINGS)
     put(folder / "logs" / "snakemake.log", "log")
     put(folder / "faces.json", {"sets": {}})
     for job in (jobs.faces_job(profile), *jobs.profile_jobs(profile, runs)):
@@ -151,7 +156,7 @@ def test_a_study_publishes_numbers_plots_and_notebooks_and_nothing_else(finished
         assert set(inside) == {f"seed-{seed}/{file}" for seed in range(2) for file in kept}
     notebooks = [f"notebooks/{name}-{kind}.ipynb" for name in profile.stages for kind in ("train", "evaluate")]
     notebooks += ["notebooks/compare.ipynb", "notebooks/faces-and-masks.ipynb"]
-    rest = ["figures/ladder.svg", "profile.json", "tables/differences.csv", "tables/metrics.csv"]
+    rest = ["figures/ladder.svg", "openings.csv", "profile.json", "tables/differences.csv", "tables/metrics.csv"]
     assert published("tiny") == sorted(stages + notebooks + rest)
     suffixes = {".ipynb", ".json", ".zip", ".csv", ".svg", ".md"}
     assert {path.suffix for path in paths.results().rglob("*") if path.is_file()} <= suffixes
@@ -240,6 +245,17 @@ def test_one_stage_is_published_alone(profile, capsys):
     assert {name.partition("/")[0] for name in archived("elasticface-arc")} == {f"seed-{n}" for n in range(4)}
     assert not [name for name in published() if name.endswith("safetensors")]
     assert "Published 3 finished run(s) of tiny" in capsys.readouterr().out
+
+
+def test_seeds_that_are_no_longer_up_to_date_leave_the_archive(profile, monkeypatch):
+    for seed in range(2):
+        finish(tiny.run_of("elasticface-arc", seed=seed))
+    publishing.publish(profile, "elasticface-arc")
+    shutil.rmtree(paths.runs())
+    monkeypatch.setattr(RenderedFaces, "test_code", ("evaluation.metrics",))
+    finish(tiny.run_of("elasticface-arc", seed=2))
+    publishing.publish(profile, "elasticface-arc")
+    assert {name.partition("/")[0] for name in archived("elasticface-arc")} == {"seed-2"}
 
 
 def test_publishing_one_stage_does_not_change_the_others(finished, profile):
@@ -341,7 +357,7 @@ def test_the_index_has_rates_and_verdicts_and_links_only_what_exists(finished, p
     text = (paths.results() / "README.md").read_text()
     assert text == index.index()
     links = re.findall(r"\]\(([^)]+)\)", text)
-    assert len(links) == 1 + 14 + 2
+    assert len(links) == 1 + 14 + 3
     assert all((paths.results() / link).is_file() for link in links)
     assert "## tiny" in text and profile.idea in text
     assert re.search(r"elasticface-arc +2\.10 +10\.10 +20\.30", text)
@@ -349,6 +365,7 @@ def test_the_index_has_rates_and_verdicts_and_links_only_what_exists(finished, p
     assert f"{first} masked-unmasked 10.00 [5.00, 15.00] |" in text
     assert "elasticface-arc-aug − elasticface-arc | not run |  |" in text and "20.00" not in text
     assert "\n## Verdicts\n" in text and "\n## Scale\n" in text
+    assert "first opened: rendered-test on 2031-02-01 (commit def, 2 evaluations until now)." in text
     assert "for claim 3, any line does" in text
     row = {"condition": "unmasked-unmasked", "metric": "fmr100", "difference": "0.1423", "low": "0.1", "high": "0.2"}
     assert index._points(row) == "FMR100, unmasked-unmasked 14.23 [10.00, 20.00]"
@@ -508,6 +525,7 @@ def test_notebooks_of_a_restored_run_stay_published(finished, profile):
     before = published()
     for path in finished.glob("seed-*/*"):
         shutil.rmtree(path)
+    (finished / "openings.csv").unlink()  # those published before stay
     publishing.restore(profile)
     publishing.publish(profile)
     assert published() == before
