@@ -49,15 +49,17 @@ STYLES = {
     "finetune-clean": Style("#7F6F00", (0, (4, 1, 4, 3)), "X"),
     "maskinv-lambda100-continued": Style("#882255", (0, (2, 1)), "<"),
     "maskinv-lambda0-continued": Style("#8A8A8A", (0, (6, 2, 1, 2)), ">"),
+    "released-masked-teacher": Style("#6A3D9A", (0, (3, 1, 1, 3)), "p"),
+    "upper-face": Style("#A65628", (0, (8, 1, 2, 1)), "d"),
 }
-"""The rungs of both ablations, and the twins; the style of any other stage is one of ``FURTHER``."""
+"""The rungs of both ablations and the other stages of claims; the style of any other stage is one of ``FURTHER``."""
 
 FURTHER = tuple(
     Style(color, ("--", "-.", ":", (0, (3, 2, 1, 2)))[index % 4], marker)
     for index, (color, marker) in enumerate(
         {
-            **{"#6A3D9A": "p", "#A65628": "d", "#E7298A": "^", "#66A61E": "8", "#00798C": "*", "#5A5A5A": "h"},
-            **{"#D1495B": "H", "#2E4057": "X", "#B8B800": "o", "#9C9EDE": "v", "#17BECF": "D", "#8B0000": "P"},
+            **{"#E7298A": "^", "#66A61E": "8", "#00798C": "*", "#5A5A5A": "h", "#D1495B": "H", "#2E4057": "X"},
+            **{"#B8B800": "o", "#9C9EDE": "v", "#17BECF": "<", "#8B0000": ">", "#1A1AFF": "D", "#3D7A00": "P"},
         }.items()
     )
 )

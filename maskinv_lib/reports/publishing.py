@@ -82,7 +82,7 @@ def publish(profile: Profile, stage: str | None = None) -> None:
             shutil.copytree(target, new, dirs_exist_ok=True)
         for name, of_stage in groupby(sorted(runs, key=lambda run: run.name), key=lambda run: run.name):
             _publish_stage(list(of_stage), new / RESTORE / f"{name}.zip")
-        for run in (run for run in runs if run.seed == 0 and run.is_rung):
+        for run in (run for run in runs if run.seed == 0 and run.is_rung and run.stage.question == "ablation"):
             _publish_notebooks(run, new)
         if stage is None:
             _publish_reports(runs, new, profile)

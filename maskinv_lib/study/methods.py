@@ -326,6 +326,9 @@ SWEEPS = {"rendered": RENDERED_SWEEPS, "real": ()}
 OTHER_MASKS = tuple(Point(x=0, stage=SWEPT[line], overrides={"mask_kinds": "unseen"}) for line in MASK_LINES)
 """The same methods with the mask kinds of training and test exchanged: trained with those otherwise kept for tests."""
 
+CLAIMED = ("released-masked-teacher", "upper-face")
+"""The methods beside the ablation that claims are about: a study of rendered people runs them with every seed."""
+
 METHODS = (*TWINS, LAMBDA_400, *AS_RELEASED, *MARGINS, *NEIGHBOURS, *BASELINES, *INGREDIENTS, *OURS)
 
 

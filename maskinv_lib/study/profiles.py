@@ -7,7 +7,7 @@ from maskinv_lib.study.ablation import ABLATION, BASELINE, REAL_ABLATION, TEACHE
 from maskinv_lib.study.choices import best_candidate, chosen_rates, common_rate
 from maskinv_lib.study.data import Benchmark, RealFaces, RenderedFaces
 from maskinv_lib.study.data_folder import FACES_SETTINGS, read_settings
-from maskinv_lib.study.methods import METHODS, REAL_METHODS, SWEEPS
+from maskinv_lib.study.methods import CLAIMED, METHODS, REAL_METHODS, SWEEPS
 from maskinv_lib.study.recipes import ALLOWED, Profile, Schedule, Stage
 from maskinv_lib.utils import checks, paths
 
@@ -55,9 +55,8 @@ def _laptop() -> Profile:
         network="compact",
         embedding_size=128,
         schedule=Schedule(budget=33_984, batch=32, learning_rate=common_rate(faces, 0.1)),
-        stages=tuple(stage.name for stage in ABLATION + TWINS),
+        stages=(*(stage.name for stage in ABLATION + TWINS), *CLAIMED),
         head={"margin": 0.3, "scale": 32.0},
-        other_seeds=5,
         trial_rates=(0.05, 0.1, 0.2),
         one_rate=True,
     )
@@ -72,7 +71,6 @@ def _desk() -> Profile:
         faces=dataclasses.replace(laptop.faces, train=2000, train_views=24, validation=200, test=600),
         schedule=dataclasses.replace(laptop.schedule, budget=6 * laptop.schedule.budget),
         seeds=5,
-        other_seeds=3,
         trial_rates=(),  # its learning rate is the one chosen for laptop
     )
 

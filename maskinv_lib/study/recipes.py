@@ -146,8 +146,9 @@ class Profile:
     precision: of the student's forward pass; auto is bf16 where the device computes in it, otherwise fp32. compiled:
     whether torch.compile makes the student faster, which needs a C++ compiler and rounds differently.
     threads, gpus: used by each training and evaluation, so that a result does not depend on the machine.
-    scope: "ablation" or "all". stages: the rungs, run with every seed. others: the other methods, with other_seeds at
-    most. sweeps: settings varied over their range, with one seed. absent: known benchmarks whose files are missing.
+    scope: "ablation" or "all". stages: the rungs, and what else claims are about, run with every seed. others: the
+    other methods, with other_seeds at most. sweeps: settings varied over their range, with one seed. absent: known
+    benchmarks whose files are missing.
     learning_rates: stage -> rate, chosen on validation people among trial_rates; for heads on frozen templates, which
     always learn by SGD from random weights, among head_rates if there are any. one_rate: whether all stages have one
     rate instead, that of the schedule, chosen among trial_rates on three rungs.

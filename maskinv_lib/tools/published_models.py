@@ -38,7 +38,7 @@ def publish_models(profile: Profile, show: Callable[[str], None] = print) -> lis
     """
     if not profile.faces.publishable:
         raise ValueError(f"The weights of {profile.name} were trained on real people: they are not published.")
-    runs = [run for run in planned_runs(profile, range(1)) if run.is_rung]
+    runs = [run for run in planned_runs(profile, range(1)) if run.stage.question == "ablation"]
     current = [run for run in runs if _is_current(run)]
     if not current:
         command = f"make study PROFILE={profile.name}"

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+from maskinv_lib.evaluation.verdicts import CLAIMS
 from maskinv_lib.pipeline import models, records, sources
 from maskinv_lib.pipeline.train import train
 from maskinv_lib.study import choices, methods, tuning
@@ -128,10 +129,12 @@ def test_seeds_go_to_the_rungs_first():
     assert len({run.folder for run in all_runs(laptop, range(5))}) == len(all_runs(laptop, range(5)))
 
 
-def test_the_six_rungs_and_the_twins_of_maskinv_hg_are_the_default():
-    twins = ("maskinv-lambda100-continued", "maskinv-lambda0-continued")
-    assert get_profile("laptop").methods == (*tiny.RUNGS, *twins)
-    assert not {*twins} & {*get_profile("laptop", "all").others}
+def test_the_six_rungs_and_every_other_stage_of_a_claim_are_the_default():
+    further = ("maskinv-lambda100-continued", "maskinv-lambda0-continued", "released-masked-teacher", "upper-face")
+    assert get_profile("laptop").methods == get_profile("desk").methods == (*tiny.RUNGS, *further)
+    assert not {*further} & {*get_profile("laptop", "all").others}
+    named = {side for claim in CLAIMS for part in claim.contrasts for side in (part.stage, part.against)}
+    assert named <= {*get_profile("laptop").methods}
     assert sweep_runs(get_profile("laptop")) == []
     with pytest.raises(ValueError, match=r"Unknown scope 'seven'.*ablation, all"):
         get_profile("laptop", "seven")
