@@ -241,11 +241,15 @@ def read_tables(folder: Path) -> Tables:
     return Tables(rates=rates, differences=differences, ranking=csv_rows(folder / "ranking.csv"))
 
 
-WORDS = {"unmasked-unmasked": "without masks", "masked-unmasked": "with one masked face", "masked-masked": "with two"}
+WORDS = {
+    "unmasked-unmasked": "on unmasked pairs",
+    "masked-unmasked": "with one masked face",
+    "masked-masked": "with two",
+}
 
 
 def _change(rows: Sequence[Difference], *, metric: str = "eer") -> str:
-    """Return differences in words: ``2.10 points lower [-2.70, -1.50] without masks``."""
+    """Return differences in words: ``2.10 points lower [-2.70, -1.50] with two``."""
     parts = []
     for row in (row for row in rows if row.metric == metric):
         side = "lower" if row.difference < 0 else "higher"

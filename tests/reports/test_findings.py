@@ -138,7 +138,7 @@ def written(tmp_path, verdicts=None, numbers=None):
 def test_at_most_eight_sentences_say_what_a_study_means(tmp_path):
     sentences = findings.meaning(written(tmp_path))
     assert len(sentences) == 8 and all(sentence.endswith(".") and sentence.count(". ") == 0 for sentence in sentences)
-    assert "EER of 12.3 % without masks, 12.3 % with one masked face and 12.3 % with two" in sentences[0]
+    assert "EER of 12.3 % on unmasked pairs, 12.3 % with one masked face and 12.3 % with two" in sentences[0]
     assert "2.00 points lower [-3.00, -1.00] with one masked face" in sentences[2]
 
 

@@ -408,7 +408,7 @@ def test_readme_and_index_have_the_verdicts_of_every_current_study(finished, pro
     first = readme.read_text()
     assert "(results/tiny/figures/differences.png)" in first and "| claim | tiny |" in first
     assert "| 1. Masks hurt a network trained without them. | supported: +10.00 |" in first
-    assert "**What this means** (tiny). A network trained without masks has an EER of 2.10 % without masks" in first
+    assert "**What this means** (tiny). A network trained without masks has an EER of 2.10 % on unmasked pairs" in first
     larger = paths.results() / "larger"
     shutil.copytree(paths.results() / "tiny", larger)
     facts = files.read_json(larger / "profile.json")
