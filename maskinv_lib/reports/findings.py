@@ -241,7 +241,7 @@ def read_tables(folder: Path) -> Tables:
     return Tables(rates=rates, differences=differences, ranking=csv_rows(folder / "ranking.csv"))
 
 
-WORDS = {
+WORDS = dict(zip(CONDITIONS, ("on unmasked pairs", "with one masked face", "with two"), strict=True))
     "unmasked-unmasked": "on unmasked pairs",
     "masked-unmasked": "with one masked face",
     "masked-masked": "with two",
