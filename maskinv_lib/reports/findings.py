@@ -242,10 +242,6 @@ def read_tables(folder: Path) -> Tables:
 
 
 WORDS = dict(zip(CONDITIONS, ("on unmasked pairs", "with one masked face", "with two"), strict=True))
-    "unmasked-unmasked": "on unmasked pairs",
-    "masked-unmasked": "with one masked face",
-    "masked-masked": "with two",
-}
 
 
 def _change(rows: Sequence[Difference], *, metric: str = "eer") -> str:

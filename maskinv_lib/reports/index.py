@@ -64,10 +64,8 @@ def _verdicts(studies: dict[str, Tables]) -> list[str]:
     """Return lines: the table of the verdicts of all studies, what changes with scale, and what the first one means."""
     first = next(iter(studies))
     meanings = " ".join(meaning(studies[first]))
-    caption = (
-        "Numbers: the differences of the contrast that decides, in points, for each of its conditions: one masked face"
-    )
-    caption += " and then two, or unmasked pairs (claim 6: FMR100; claim 7: EER and FMR100; others: EER)."
+    caption = "Numbers: the differences of the contrast that decides, in points, for each of its conditions: one masked"
+    caption += " face and then two, or unmasked pairs (claim 6: FMR100; claim 7: EER and FMR100; others: EER)."
     lines = [
         *verdict_table(studies),
         "",
