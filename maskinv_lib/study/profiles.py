@@ -57,7 +57,7 @@ def _laptop() -> Profile:
         schedule=Schedule(budget=33_984, batch=32, learning_rate=common_rate(faces, 0.1)),
         stages=(*(stage.name for stage in ABLATION + TWINS), *CLAIMED),
         head={"margin": 0.3, "scale": 32.0},
-        trial_rates=(0.05, 0.1, 0.2),
+        trial_rates=(0.05, 0.1, 0.2, 0.4),
         one_rate=True,
     )
 
