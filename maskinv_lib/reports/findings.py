@@ -281,7 +281,8 @@ def _distillation(tables: Tables, rows: Sequence[Difference]) -> str:
         SUPPORTED: "A teacher's guidance helps beyond that",
         CONTRADICTED: "A teacher's guidance costs accuracy where masks are worn",
     }.get(_word(tables, 3), "Whether a teacher's guidance helps beyond that stays open")
-    return f"{says}: the EER of {rows[0].stage} is {_change(rows)}."
+    parts = [part for part in tables.contrasts(3) if part[0].difference is not None]
+    return f"{says}: {'; '.join(f'for {part[0].stage} the EER is {_change(part)}' for part in parts)}."
 
 
 def _strength(tables: Tables, rows: Sequence[Difference]) -> str:
