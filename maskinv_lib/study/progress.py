@@ -155,8 +155,10 @@ def eer_table(metrics: Path) -> str:
         included = row["condition"] in CONDITIONS and row["mask_kinds"] != "seen"
         if row["metric"] == "eer" and row["value"] and row["seed"] != "all" and included:
             eers.setdefault(row["stage"], {}).setdefault(row["condition"], []).append(float(row["value"]))
-    lines = [f"{'EER in %, mean of seeds':<24}" + "".join(f"{condition:>20}" for condition in CONDITIONS)]
+    heading = "EER in %, mean of seeds"
+    width = max(map(len, [heading, *eers])) + 1
+    lines = [heading.ljust(width) + "".join(f"{condition:>20}" for condition in CONDITIONS)]
     for stage, values in eers.items():
         means = [f"{100 * fmean(values[name]):.2f}" if name in values else "" for name in CONDITIONS]
-        lines.append(f"{stage:<24}" + "".join(f"{mean:>20}" for mean in means))
+        lines.append(stage.ljust(width) + "".join(f"{mean:>20}" for mean in means))
     return "\n".join(lines)

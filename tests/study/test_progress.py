@@ -257,12 +257,12 @@ maskinv-hg,0,masked-masked,unseen,eer,0.04
 
 def test_the_table_holds_means_over_seeds_with_unseen_masks_in_per_cent(tmp_path):
     path = tmp_path / "metrics.csv"
-    path.write_text(METRICS)
+    path.write_text(METRICS.replace("maskinv-hg", "maskinv-lambda100-continued"))
     heading, first, second = progress.eer_table(path).splitlines()
     assert heading.split()[-3:] == ["unmasked-unmasked", "masked-unmasked", "masked-masked"]
     assert heading.startswith("EER in %, mean of seeds")
     assert first.split() == ["elasticface-arc", "2.00", "10.00", "12.50"]
-    assert second.split() == ["maskinv-hg", "2.00", "3.00", "4.00"]
+    assert second.split() == ["maskinv-lambda100-continued", "2.00", "3.00", "4.00"]
     assert len({len(line) for line in (heading, first, second)}) == 1
 
 
