@@ -153,21 +153,32 @@ def power_table(results: Results, profile: Profile) -> Styler | Markdown:
 
 
 def read_sweeps(profile: Profile, seeds: int | None = None) -> tuple[Results, str]:
-    """Return the evaluations of a study and of its sweeps, by the run's name, and their source in words."""
+    """Return the evaluations of a study and of its sweeps, by the run's name, and their source in words.
+
+    Of published results, runs that were no part of the published study are left out.
+    """
     results, source = comparison.read_results(profile, seeds)
     for run in sweep_runs(profile):
-        folder = None if source == records.HERE else run.published_folder
-        results[run.name] = [records.read_evaluation(run, folder)]
+        if source == records.HERE:
+            results[run.name] = [records.read_evaluation(run)]
+        elif run.published_archive.exists():
+            results[run.name] = [records.read_evaluation(run, run.published_folder)]
     return results, source
 
 
 def sweep_panels(results: Results, profile: Profile, sweep: Sweep) -> dict[str, dict[str, list]]:
-    """Return title of a case -> line -> points (x, EER over seeds, each seed's EER), to be drawn."""
+    """Return title of a case -> line -> points (x, EER over seeds, each seed's EER), to be drawn.
+
+    Points without results are left out.
+    """
     cases = comparison.conditions(results)
     rates, seeds = comparison.rate_by_stage(results, cases), comparison.seed_values(results, cases)
     lines = {name: [(point.x, point_run(profile, point).name) for point in line] for name, line in sweep.lines.items()}
     return {
-        title: {name: [(x, rates[title][run], seeds[title][run]) for x, run in line] for name, line in lines.items()}
+        title: {
+            name: [(x, rates[title][run], seeds[title][run]) for x, run in line if run in results]
+            for name, line in lines.items()
+        }
         for title in rates
     }
 
@@ -191,8 +202,10 @@ def sweep_frame(results: Results, profile: Profile) -> pd.DataFrame:
     )
 
 
-def swapped_masks(results: Results, profile: Profile) -> Styler:
+def swapped_masks(results: Results, profile: Profile) -> Styler | Markdown:
     """Return the EER of methods trained with each of the two mask families and tested on both."""
+    if any(point_run(profile, point).name not in results for point in OTHER_MASKS):
+        return Markdown("This is no part of the published study. `make study SCOPE=all` runs it.")
     cases, rows = comparison.masked_cases(results), {}
     for point in OTHER_MASKS:
         for family, name in (("seen", point.stage), ("unseen", point_run(profile, point).name)):

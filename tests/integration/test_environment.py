@@ -4,6 +4,7 @@ import importlib.util
 import re
 import subprocess
 import tomllib
+from pathlib import Path
 
 import pytest
 import yaml
@@ -11,6 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from maskinv_lib.utils import files
 from tests.conftest import ROOT
 
 CONDA_NAMES = {"torch": "pytorch", "opencv-python-headless": "py-opencv"}
@@ -172,16 +174,22 @@ def test_harmless_paths_and_links_are_not(text):
     assert not TRACES.search(text)
 
 
+def texts_of(path: Path) -> dict[str, str]:
+    """Return name -> text of a tracked file, or of the files in an archive, without what is no text."""
+    contents = files.read_archive(path) if path.suffix == ".zip" else {path.name: path.read_bytes()}
+    binary = (".png", ".npz", ".safetensors")
+    return {name: content.decode() for name, content in contents.items() if not name.endswith(binary)}
+
+
 def test_no_tracked_file_names_a_machine_s_folders_or_registry():
-    traces = []
-    for name in tracked():
-        path = ROOT / name
-        if path.suffix in (".png", ".npz", ".safetensors") or not path.is_file():
-            continue
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            if trace := TRACES.search(line):
-                traces.append(f"{name}:{number}: {trace.group()}")
-    assert not traces, "\n".join(traces)
+    traces, archives = [], 0
+    for path in (ROOT / name for name in tracked() if (ROOT / name).is_file()):
+        archives += path.suffix == ".zip"
+        for inside, text in texts_of(path).items():
+            for number, line in enumerate(text.splitlines(), 1):
+                if trace := TRACES.search(line):
+                    traces.append(f"{path.relative_to(ROOT)}:{inside}:{number}: {trace.group()}")
+    assert not traces and archives, "\n".join(traces)
 
 
 def test_what_runs_write_is_ignored_by_git():

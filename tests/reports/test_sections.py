@@ -126,6 +126,8 @@ def test_sweeps_mix_rungs_with_runs_of_their_own(measured, ablation):
     assert [x for x, _, _ in lines] == [0.25, 0.5] and [len(seeds) for _, _, seeds in lines] == [1, 2]
     figure, shows = sections.sweep_figure(results, profile, sweep)
     assert isinstance(figure, Figure) and "Lowest EER by mask probability, unmasked" in shows.data
+    fewer = {name: evaluated for name, evaluated in results.items() if name != own.name}
+    assert [x for x, _, _ in next(iter(sections.sweep_panels(fewer, profile, sweep).values()))["guided"]] == [0.5]
     frame = sections.sweep_frame(results, profile)
     assert isinstance(frame, pd.DataFrame) and len(frame) == 2 * len(panels)
     assert set(frame["sweep"]) == {"masks"} and (frame["low"] <= frame["eer"]).all()
@@ -142,3 +144,8 @@ def test_methods_trained_with_swapped_masks_are_tested_on_both_families(measured
     families = ("seen masks", "unseen masks")
     cases = [f"{condition}, {masks}" for condition in ("masked-unmasked", "masked-masked") for masks in families]
     assert len(table) == 4 and list(table.columns) == cases
+
+
+def test_what_was_not_run_is_one_sentence(measured, ablation):
+    sentence = sections.swapped_masks(measured, tiny.profile())
+    assert isinstance(sentence, Markdown) and "make study SCOPE=all" in sentence.data
