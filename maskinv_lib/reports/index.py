@@ -1,5 +1,6 @@
 """Texts about the published results: ``results/README.md``, and the study's output in the README."""
 
+import textwrap
 from pathlib import Path
 
 from maskinv_lib.evaluation.metrics import RATES
@@ -63,26 +64,24 @@ def _headline() -> str:
 def _verdicts(studies: dict[str, Tables]) -> list[str]:
     """Return lines: the table of the verdicts of all studies, what changes with scale, and what the first one means."""
     first = next(iter(studies))
-    meanings = " ".join(meaning(studies[first]))
-    caption = "Numbers: the differences of the contrast that decides, in points, for each of its conditions: one masked"
-    caption += " face and then two, or unmasked pairs (claim 6: FMR100; claim 7: EER and FMR100; others: EER)."
-    lines = [
-        *verdict_table(studies),
-        "",
-        caption,
-        "",
-        changes(studies),
-        "",
-        f"**What this means** ({first}). {meanings}",
-    ]
-    return [*lines, ""]
+    caption = (
+        "Numbers: the differences of the contrast that decides, in points, for each of its conditions: one masked face"
+        " and then two, or unmasked pairs (claim 6: FMR100; claim 7: EER and FMR100; others: EER)."
+    )
+    texts = [caption, changes(studies), f"**What this means** ({first}):"]
+    lines = [*verdict_table(studies), "", *(line for text in texts if text for line in (*_wrapped(text), ""))]
+    return [*lines, *(line for text in meaning(studies[first]) for line in _wrapped(f"* {text}", "  ")), ""]
+
+
+def _wrapped(text: str, indent: str = "") -> list[str]:
+    return textwrap.wrap(text, 140, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def _duration(took: dict) -> str:
     if not took:
         return ""
-    minutes = took["seconds"] / 60
-    return f"One seed took {minutes:.0f} minutes of one core (mean of {took['seeds']} seeds); set-up comes on top.\n"
+    minutes = f"{took['seconds'] / 60:.0f} minutes of one core (mean of {took['seeds']} seeds)"
+    return f"The trainings of one seed took {minutes}; tests and set-up come on top.\n"
 
 
 PAPER = {

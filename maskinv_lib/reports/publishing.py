@@ -32,6 +32,7 @@ from maskinv_lib.study.runs import (
     find_stage,
     planned_runs,
     sweep_runs,
+    with_ancestors,
 )
 from maskinv_lib.utils import files, paths
 
@@ -235,7 +236,7 @@ def _publish_reports(runs: list[Run], target: Path, profile: Profile) -> None:
     files.write_text(target / "openings.csv", openings(profile))
     for path in sorted(path for kind in ("tables", "figures") for path in (folder / kind).rglob("*.*")):
         _copy(path, target / path.relative_to(folder))
-    about = {"profile": profile.name, "idea": profile.idea, "took": _time_per_seed(folder, runs)}
+    about = {"profile": profile.name, "idea": profile.idea, "took": _time_per_seed(runs)}
     about |= {"benchmarks": [benchmark.name for benchmark in profile.benchmarks], "caveat": caveat(profile)}
     about |= {"people": profile.faces.people, "scale": _scale(profile)}
     files.write_json(target / "profile.json", about)
@@ -264,22 +265,21 @@ def openings(profile: Profile) -> str:
     return "".join(f"{line}\n" for line in [*header, *[line for line in before if line not in now], *now[1:]])
 
 
-def _time_per_seed(folder: Path, runs: list[Run]) -> dict:
-    """Return the seconds of one core for training and evaluating the rungs with one seed, and the number of seeds.
+def _time_per_seed(runs: list[Run]) -> dict:
+    """Return the seconds of one core for training all rungs with one seed, their start too, and the number of seeds.
 
-    The mean over the seeds whose jobs are all recorded in ``folder``. Where there is none, the numbers published
-    earlier; {} where there are none either, or where jobs have several cores.
+    The mean over the seeds whose trainings are all recorded in ``runs``. Where there is none, the numbers published
+    earlier, if they are of the same study; else, or where jobs have several cores, {}.
     """
-    events = files.read_json_lines(folder / "events.jsonl")
-    seconds = {event["job"]: event["seconds"] for event in events if event.get("what") == "end"}
     by_seed: dict[int, list[float | None]] = {}
-    for run in (run for run in runs if run.is_rung and run.profile.threads == 1):
-        by_seed.setdefault(run.seed, []).extend(seconds.get(job.label) for job in jobs.run_jobs(run))
+    for run in with_ancestors(run for run in runs if run.is_rung and run.profile.threads == 1):
+        facts = files.read_json(run.folder / FACTS) if (run.folder / FACTS).exists() else {}
+        by_seed.setdefault(run.seed, []).append(facts.get("wall_seconds"))
     complete = [sum(times) for times in by_seed.values() if None not in times]
     if complete:
         return {"seconds": round(fmean(complete)), "seeds": len(complete)}
     before = results_folder(runs[0].profile) / "profile.json"
-    return files.read_json(before).get("took", {}) if before.exists() else {}
+    return files.read_json(before).get("took", {}) if before.exists() and _is_current(runs[0]) else {}
 
 
 def clean(notebook: Path) -> str:

@@ -20,7 +20,7 @@ from maskinv_lib.pipeline.records import packed
 from maskinv_lib.reports import index, publishing
 from maskinv_lib.study import jobs, made
 from maskinv_lib.study.data import RenderedFaces
-from maskinv_lib.study.runs import Run, planned_runs
+from maskinv_lib.study.runs import Run, planned_runs, with_ancestors
 from maskinv_lib.utils import files, paths
 from tests import tiny
 from tests.study.done import cut
@@ -395,7 +395,7 @@ def test_the_readme_shows_the_output_of_the_published_laptop_study(profile, tmp_
         index.renew_readme(readme)
     text = readme.read_text()
     assert text.startswith("before\n") and text.count("old") == 1  # no study has verdicts
-    assert "2.10" in text and "One seed took 15 minutes of one core (mean of 5 seeds)" in text
+    assert "2.10" in text and "The trainings of one seed took 15 minutes of one core (mean of 5 seeds)" in text
     readme.write_text("no marks")
     index.renew_readme(readme)
     assert readme.read_text() == "no marks"
@@ -408,7 +408,8 @@ def test_readme_and_index_have_the_verdicts_of_every_current_study(finished, pro
     first = readme.read_text()
     assert "(results/tiny/figures/differences.png)" in first and "| claim | tiny |" in first
     assert "| 1. Masks hurt a network trained without them. | supported: +10.00 |" in first
-    assert "**What this means** (tiny). A network trained without masks has an EER of 2.10 % on unmasked pairs" in first
+    assert "**What this means** (tiny):\n\n* A network trained without masks has an EER of 2.10 % on unmasked" in first
+    assert max(map(len, first.splitlines())) < 200
     larger = paths.results() / "larger"
     shutil.copytree(paths.results() / "tiny", larger)
     facts = files.read_json(larger / "profile.json")
@@ -469,20 +470,23 @@ def test_the_index_ranks_many_methods_and_not_a_few(tmp_path):
     assert index._ranking_lines(few) == "" == index._ranking_lines(tmp_path / "none.csv")
 
 
-def test_the_time_is_that_of_seeds_with_all_jobs_recorded(finished, profile):
+def test_the_time_is_that_of_seeds_with_all_trainings_recorded(finished, profile, monkeypatch):
     runs = planned_runs(profile, range(2))
-    jobs_of = [f"{verb} {run.name}, seed {run.seed}" for run in runs for verb in ("train", "evaluate")]
-    events = [{"job": job, "what": "end", "seconds": 5.0} for job in jobs_of] + [{"job": "other", "what": "start"}]
-    put(finished / "events.jsonl", "\n".join(json.dumps(event) for event in events))
-    each = 10 * len(profile.stages)
-    assert publishing._time_per_seed(finished, runs) == {"seconds": each, "seeds": 2}
-    put(finished / "events.jsonl", "\n".join(json.dumps(event) for event in events[1:]))
-    assert publishing._time_per_seed(finished, runs) == {"seconds": each, "seeds": 1}
-    (finished / "events.jsonl").unlink()
-    assert publishing._time_per_seed(finished, runs) == {} and index._duration({}) == ""
+    (start,) = [run for run in with_ancestors(runs) if not run.is_rung and run.seed == 0]
+    for run in with_ancestors(runs):
+        put(run.folder / "run.json", {**FACTS, "wall_seconds": 5.0, "key": run.key})
+    each = 5 * (len(profile.stages) + 1)  # the start of MaskInv-HG counts too
+    assert publishing._time_per_seed(runs) == {"seconds": each, "seeds": 2}
+    (start.folder / "run.json").unlink()
+    assert publishing._time_per_seed(runs) == {"seconds": each, "seeds": 1}
     before = {"seconds": 9, "seeds": 3}
+    (dataclasses.replace(start, seed=1).folder / "run.json").unlink()
+    assert publishing._time_per_seed(runs) == {} and index._duration({}) == ""
+    publishing.publish(profile, runs[0].stage.name)
     files.write_json(publishing.results_folder(profile) / "profile.json", {"took": before})
-    assert publishing._time_per_seed(finished, runs) == before  # only the comparison ran again
+    assert publishing._time_per_seed(runs) == before  # only the comparison ran again
+    monkeypatch.setattr(RenderedFaces, "test_code", ("evaluation.metrics",))
+    assert publishing._time_per_seed(planned_runs(profile, range(2))) == {}  # it is another study's time
 
 
 def test_published_pictures_are_smaller_and_look_the_same():
