@@ -475,6 +475,8 @@ def test_the_time_is_that_of_seeds_with_all_trainings_recorded(finished, profile
     (start,) = [run for run in with_ancestors(runs) if not run.is_rung and run.seed == 0]
     for run in with_ancestors(runs):
         put(run.folder / "run.json", {**FACTS, "wall_seconds": 5.0, "key": run.key})
+        if run.is_rung:
+            made.training(run).write()
     each = 5 * (len(profile.stages) + 1)  # the start of MaskInv-HG counts too
     assert publishing._time_per_seed(runs) == {"seconds": each, "seeds": 2}
     (start.folder / "run.json").unlink()
