@@ -200,12 +200,12 @@ def contrasts(
 ) -> Styler:
     """Return a row per contrast and condition that decides a claim: difference in points with its interval.
 
-    The verdict belongs to the whole contrast and is in its first row.
+    The verdict belongs to the whole contrast and is in its first row; so is a note that all its rows have.
     """
     sentences = {claim.number: claim.sentence for claim in claims}
     columns = ["claim", "contrast", "condition", "metric", "difference in points"]
     columns += ["seeds", "verdict", "note"]
-    rows, previous = [], (None, "")
+    rows, previous, shown = [], (None, ""), ""
     for row in (row for row in differences if row.claim is not None):
         contrast = in_words(row.stage, row.against)
         claim = f"{row.claim}. {sentences[row.claim]}" if row.claim != previous[0] else ""
@@ -213,7 +213,9 @@ def contrasts(
         number = "" if row.difference is None else _numbers(row.difference, row.low, row.high, 100, 2)
         names = ["" if repeated else contrast, title(row.condition, row.mask_kinds)]
         decision = [row.seeds, "" if repeated else row.verdict]
-        rows.append([claim, *names, HEADINGS[row.metric].removesuffix(" %"), number, *decision, row.note])
+        note = "" if repeated and row.note == shown else row.note
+        shown = row.note
+        rows.append([claim, *names, HEADINGS[row.metric].removesuffix(" %"), number, *decision, note])
     return _unlabelled(rows, columns, caption)
 
 

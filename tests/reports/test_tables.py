@@ -66,6 +66,8 @@ def test_verdict_table_reads_like_the_claims():
     assert first["condition"] == "masked-masked, unseen masks"
     assert first["difference in points"] == "-3.12 [-4.00, -2.00]"
     assert not [column for column in shown.data.columns if column.startswith("p ")]  # p-values are in the CSV
+    noted = tables.contrasts([difference(note="few"), difference(note="few"), difference(note="other")])
+    assert noted.data["note"].tolist() == ["few", "", "other"]
     assert shown.data["verdict"].tolist() == ["supported", "", "not run"] and shown.data["seeds"].iloc[1] == 5
     assert CLAIMS[4].sentence in shown.to_html()
 
