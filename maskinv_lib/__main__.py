@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         return parser
 
     command("study", _study, "Run the study of a profile through the workflow.", "profile", "scope", "seeds", "cores")
-    text = "Try three settings per stage on validation people and record the best."
+    text = "Try settings on validation people and record the best."
     command("choose", _choose, text, "profile", "scope", "cores")
     text = "Write, before a study runs, what it can show, from the variances of a published one."
     parser = command("power", _power, text, "profile", "seeds")

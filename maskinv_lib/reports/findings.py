@@ -6,6 +6,7 @@ Every number in them is computed from what the figure draws or the tables hold, 
 import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -181,15 +182,13 @@ def of_sweep(panels: Mapping[str, Lines], axis: str) -> Markdown:
 
 @dataclass(frozen=True, kw_only=True)
 class Tables:
-    """The published tables of one benchmark: rates of the mean over seeds, deciding differences, and the ranking.
+    """The published tables of one benchmark: rates of the mean over seeds, and deciding differences.
 
-    rates: (stage, condition, mask kinds, metric) -> value, a fraction. differences: the rows with a claim. ranking: the
-    rows of ``ranking.csv``.
+    rates: (stage, condition, mask kinds, metric) -> value, a fraction. differences: the rows with a claim.
     """
 
     rates: dict[tuple[str, str, str, str], float]
     differences: list[Difference]
-    ranking: list[dict[str, str]]
 
     def contrasts(self, number: int) -> list[list[Difference]]:
         """Return the rows of each contrast of a claim, in their order; those of the first decide it."""
@@ -197,7 +196,7 @@ class Tables:
         sides = dict.fromkeys((row.stage, row.against) for row in rows)
         return [[row for row in rows if (row.stage, row.against) == side] for side in sides]
 
-    @property
+    @cached_property
     def verdicts(self) -> dict[int, str]:
         """Return the verdict on each claim by number."""
         named = [
@@ -238,7 +237,7 @@ def read_tables(folder: Path) -> Tables:
         for row in csv_rows(folder / "differences.csv")
         if row["claim"]
     ]
-    return Tables(rates=rates, differences=differences, ranking=csv_rows(folder / "ranking.csv"))
+    return Tables(rates=rates, differences=differences)
 
 
 WORDS = dict(zip(CONDITIONS, ("on unmasked pairs", "with one masked face", "with two"), strict=True))
@@ -263,8 +262,10 @@ def _rates(tables: Tables, stage: str) -> str:
     return _listed(f"{_percent(value)} {WORDS[name]}" for name, value in values.items() if value is not None)
 
 
-def _word(tables: Tables, number: int) -> str:
-    return tables.verdicts[number].removesuffix(UNADJUSTED)
+def _says(tables: Tables, number: int, supported: str, contradicted: str, otherwise: str) -> str:
+    """Return the words for the verdict on a claim, adjusted or not."""
+    word = tables.verdicts[number].removesuffix(UNADJUSTED)
+    return {SUPPORTED: supported, CONTRADICTED: contradicted}.get(word, otherwise)
 
 
 def _masks_hurt(tables: Tables, rows: Sequence[Difference]) -> str:
@@ -272,59 +273,77 @@ def _masks_hurt(tables: Tables, rows: Sequence[Difference]) -> str:
 
 
 def _drawn_masks(tables: Tables, rows: Sequence[Difference]) -> str:
-    says = {SUPPORTED: "helps", CONTRADICTED: "does harm"}.get(_word(tables, 2), "may help")
+    says = _says(tables, 2, "helps", "does harm", "may help")
     return f"Training with drawn masks {says}: the EER is then {_rates(tables, rows[0].stage)}."
 
 
 def _distillation(tables: Tables, rows: Sequence[Difference]) -> str:
-    says = {
-        SUPPORTED: "A teacher's guidance helps beyond that",
-        CONTRADICTED: "A teacher's guidance costs accuracy where masks are worn",
-    }.get(_word(tables, 3), "Whether a teacher's guidance helps beyond that stays open")
+    says = _says(
+        tables,
+        3,
+        "A teacher's guidance helps beyond that",
+        "A teacher's guidance costs accuracy where masks are worn",
+        "Whether a teacher's guidance helps beyond that stays open",
+    )
     parts = [part for part in tables.contrasts(3) if part[0].difference is not None]
     return f"{says}: {'; '.join(f'for {part[0].stage} the EER is {_change(part)}' for part in parts)}."
 
 
 def _strength(tables: Tables, rows: Sequence[Difference]) -> str:
-    says = {
-        SUPPORTED: "High guidance beats low guidance",
-        CONTRADICTED: "High guidance costs accuracy against low guidance where masks are worn",
-    }.get(_word(tables, 4), "Whether high guidance beats low guidance stays open")
+    says = _says(
+        tables,
+        4,
+        "High guidance beats low guidance",
+        "High guidance costs accuracy against low guidance where masks are worn",
+        "Whether high guidance beats low guidance stays open",
+    )
     return f"{says}: the difference in EER is {_change(rows)}."
 
 
 def _given_back(tables: Tables, rows: Sequence[Difference]) -> str:
-    says = {
-        SUPPORTED: "On unmasked faces guidance gives back what training with masks costs, or a part of it",
-        CONTRADICTED: "On unmasked faces guidance gives nothing back",
-    }.get(_word(tables, 7), "Whether guidance gives back accuracy on unmasked faces stays open")
+    says = _says(
+        tables,
+        7,
+        "On unmasked faces guidance gives back what training with masks costs, or a part of it",
+        "On unmasked faces guidance gives nothing back",
+        "Whether guidance gives back accuracy on unmasked faces stays open",
+    )
     return f"{says}: the EER is {_change(rows)}."
 
 
 def _recipe(tables: Tables, rows: Sequence[Difference]) -> str:
-    gains = {SUPPORTED: "gains", CONTRADICTED: "loses"}.get(_word(tables, 5), "may gain")
-    loss = {
-        SUPPORTED: "loses less than one point on unmasked ones",
-        CONTRADICTED: "loses more than one point on unmasked ones",
-    }.get(_word(tables, 6), "may lose more than one point on unmasked ones")
+    gains = _says(tables, 5, "gains", "loses", "may gain")
+    loss = _says(
+        tables,
+        6,
+        "loses less than one point on unmasked ones",
+        "loses more than one point on unmasked ones",
+        "may lose more than one point on unmasked ones",
+    )
     clean = _change(tables.of_claim(6), metric="fmr100") if tables.of_claim(6) else "not measured"
     return f"The whole recipe {gains} on masked faces (EER {_change(rows)}) and {loss} (FMR100 {clean})."
 
 
 def _mistake(tables: Tables, rows: Sequence[Difference]) -> str:
-    says = {
-        SUPPORTED: "A teacher that sees the mask, as in the published code, is a mistake",
-        CONTRADICTED: "A teacher that sees the mask, as in the published code, does no harm",
-    }.get(_word(tables, 8), "Whether a teacher that sees the mask, as in the published code, does harm stays open")
+    says = _says(
+        tables,
+        8,
+        "A teacher that sees the mask, as in the published code, is a mistake",
+        "A teacher that sees the mask, as in the published code, does no harm",
+        "Whether a teacher that sees the mask, as in the published code, does harm stays open",
+    )
     return f"{says}: its EER is {_change(rows)}."
 
 
 def _upper_face(tables: Tables, rows: Sequence[Difference]) -> str:
     better = all(row.difference < 0 for row in rows)
-    says = {
-        SUPPORTED: "The upper face alone is as good as the whole recipe where masks are worn",
-        CONTRADICTED: f"The upper face alone is {'better' if better else 'worse'} than the whole recipe",
-    }.get(_word(tables, 9), "Whether the upper face alone is as good as the whole recipe stays open")
+    says = _says(
+        tables,
+        9,
+        "The upper face alone is as good as the whole recipe where masks are worn",
+        f"The upper face alone is {'better' if better else 'worse'} than the whole recipe",
+        "Whether the upper face alone is as good as the whole recipe stays open",
+    )
     return f"{says}: its EER is {_change(rows)}."
 
 

@@ -14,7 +14,7 @@ from pandas.io.formats.style import Styler
 from maskinv_lib.evaluation import power
 from maskinv_lib.evaluation.evaluate import Evaluations
 from maskinv_lib.evaluation.uncertainty import pairs
-from maskinv_lib.evaluation.verdicts import CLAIMS
+from maskinv_lib.evaluation.verdicts import CLAIMS, FIRM_SEEDS
 from maskinv_lib.reports import comparison, tables
 from maskinv_lib.study.profiles import get_profile
 from maskinv_lib.study.recipes import Profile
@@ -116,4 +116,4 @@ def planned_power(profile: Profile) -> Styler | Markdown:
 def write_power(name: str, earlier: str, seeds: int | None) -> Path:
     """Write the power of a profile's study, from the names of both studies; the earlier one with all its methods."""
     profile = get_profile(name)
-    return plan_power(profile, get_profile(earlier, "all"), seeds or max(profile.seeds, 5))
+    return plan_power(profile, get_profile(earlier, "all"), seeds or max(profile.seeds, FIRM_SEEDS))

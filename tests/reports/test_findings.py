@@ -162,7 +162,7 @@ def test_an_unadjusted_verdict_means_the_same(tmp_path):
 def test_a_claim_that_did_not_run_has_no_sentence(tmp_path):
     tables = written(tmp_path)
     kept = [row for row in tables.differences if row.claim not in (8, 9)]
-    fewer = findings.Tables(rates=tables.rates, differences=kept, ranking=[])
+    fewer = findings.Tables(rates=tables.rates, differences=kept)
     assert len(findings.meaning(fewer)) == 6 and fewer.verdicts[8] == "not run"
 
 
@@ -173,7 +173,7 @@ def test_of_several_contrasts_the_one_that_decides_is_shown(tmp_path):
         row if row not in rows[: len(rows) // 2] else dataclasses.replace(row, verdict="undecided")
         for row in tables.differences
     ]
-    mixed = findings.Tables(rates={}, differences=changed, ranking=[])
+    mixed = findings.Tables(rates={}, differences=changed)
     assert mixed.verdicts[3] == "supported" and mixed.of_claim(3)[0].stage == "maskinv-lambda3000"
 
 
